@@ -1,0 +1,52 @@
+# Two commands do everything: `make book` and `make test`. Python 3.11, make and pip are all they need.
+PYTHON ?= $(or $(shell command -v python3.11),python3)
+BIN := .venv/bin
+PORT ?= 8000
+
+# CamVid, where it lies beside the project: chapter 7 and the tests use it, and do without it where it is missing.
+ifeq ($(origin SEGFORMER_EDU_DATA),undefined)
+  ifneq ($(wildcard ../shared/camvid),)
+    export SEGFORMER_EDU_DATA := $(abspath ../shared/camvid)
+  endif
+endif
+
+.PHONY: help book serve test lint generate clean
+
+help:
+	@echo "make book      build the environment, execute every chapter, render the book"
+	@echo "make serve     the same, then serve it on http://localhost:$(PORT)"
+	@echo "make test      the environment, and everything that CI checks"
+	@echo "make lint      ruff: format and lint, library, tests and notebooks"
+	@echo "make generate  write the setup cells and badges again, after the repository's address changed"
+	@echo "make clean     delete what was built; the environment too"
+
+.venv/.ready: requirements.txt pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+book: .venv/.ready
+	$(BIN)/python tools/book.py
+
+serve: book
+	@echo "Open http://localhost:$(PORT) (Ctrl-C stops it)"
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html $(PORT)
+
+# The chapters run once, under nbmake; the book is then rendered from those very runs.
+test: .venv/.ready lint
+	$(BIN)/python tools/browser.py
+	$(BIN)/python -m pytest --numprocesses 2 tests --ignore tests/book
+	$(BIN)/python tools/chapters.py
+	$(BIN)/python tools/book.py --from-chapters
+	$(BIN)/python -m pytest --numprocesses 2 tests/book
+
+lint: .venv/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+generate: .venv/.ready
+	$(BIN)/python tools/generate.py
+
+clean:
+	rm -rf _build .venv .pytest_cache .hypothesis .ruff_cache *.egg-info

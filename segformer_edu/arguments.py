@@ -1,0 +1,79 @@
+"""Checks at the door: what came in, what was expected, what to do about it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+
+def check_positive(**values: int) -> None:
+    """Raise TypeError or ValueError unless every value is a positive whole number."""
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise TypeError(f"{name} is {value!r} ({type(value).__name__}); expected a positive whole number, e.g. 32.")
+        if value < 1:
+            raise ValueError(f"{name} is {value}; expected a positive whole number, e.g. 32.")
+
+
+def check_divisible(*, dim: int, heads: int) -> None:
+    """Raise ValueError unless the heads share the channels evenly."""
+    check_positive(dim=dim, heads=heads)
+    if dim % heads:
+        raise ValueError(
+            f"dim={dim} cannot be shared by heads={heads}: {dim} / {heads} is not whole. "
+            f"Every head takes the same number of channels; choose dim as a multiple of {heads}, or other heads."
+        )
+
+
+def check_stages(*, stages: int = 4, **values: Any) -> None:
+    """Raise TypeError or ValueError unless every value is a tuple with one positive whole number a stage."""
+    for name, value in values.items():
+        if not isinstance(value, tuple | list):
+            raise TypeError(f"{name} is {value!r}; expected a tuple of {stages} whole numbers, one a stage.")
+        if len(value) != stages:
+            raise ValueError(
+                f"{name}={value!r} has {len(value)} values; expected {stages}, one for each of the {stages} stages "
+                f"(Segformer also takes a single number, which then holds for all of them)."
+            )
+        check_positive(**{f"{name}[{index}]": item for index, item in enumerate(value)})
+
+
+def check_map(x: torch.Tensor, channels: int, smallest: int = 1) -> None:
+    """Raise TypeError or ValueError unless ``x`` is a map of floats, (B, channels, H, W), H and W ≥ ``smallest``."""
+    if not isinstance(x, torch.Tensor):
+        raise TypeError(
+            f"The input is a {type(x).__module__}.{type(x).__name__}; expected a torch.Tensor (B, {channels}, H, W). "
+            f"For an array (H, W, C): torch.from_numpy(array).permute(2, 0, 1)[None].float() / 255."
+        )
+    if x.ndim != 4:
+        raise ValueError(
+            f"The input has shape {tuple(x.shape)}, {x.ndim} dimensions; expected four, (B, {channels}, H, W). "
+            f"A single map needs a batch dimension: x[None]."
+        )
+    if not x.is_floating_point():
+        raise TypeError(
+            f"The input is {x.dtype}; expected floating point, such as torch.float32. "
+            f"For an image of bytes: x.float() / 255, then segformer_edu.data.normalize(x)."
+        )
+    if x.shape[1] != channels:
+        hint = " It looks channels-last: x.permute(0, 3, 1, 2)." if x.shape[-1] == channels else ""
+        raise ValueError(
+            f"The input has {x.shape[1]} channels (shape {tuple(x.shape)}); expected {channels}, "
+            f"the number that this module was made for.{hint}"
+        )
+    if x.shape[0] < 1 or min(x.shape[-2:]) < smallest:
+        raise ValueError(
+            f"The input's shape is {tuple(x.shape)}; expected at least one image, with height and width of at least "
+            f"{smallest}. Resize it first, e.g. with torch.nn.functional.interpolate."
+        )
+
+
+def check_finite(x: torch.Tensor) -> None:
+    """Raise ValueError if ``x`` holds a NaN or an infinity; not under ``torch.compile``, whose graph it would cut."""
+    if not torch.compiler.is_compiling() and not torch.isfinite(x).all():
+        count = int((~torch.isfinite(x)).sum())
+        raise ValueError(
+            f"The input holds {count} NaN or infinite values among {x.numel()}; expected finite numbers. "
+            f"Look at how it was read and normalised (a division by zero, a corrupt file); x.nan_to_num() hides them."
+        )

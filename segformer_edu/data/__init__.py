@@ -1,0 +1,1 @@
+"""Data: Shapes, CamVid, and a folder of your own."""

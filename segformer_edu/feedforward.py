@@ -1,0 +1,42 @@
+"""Chapter 4: the Mix-FFN, a feed-forward network that knows its neighbours."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from segformer_edu.arguments import check_map, check_positive
+from segformer_edu.convolution import DsConv2d
+
+
+class MixFeedForward(nn.Module):
+    """Widen the channels, mix each pixel with its 3×3 neighbours, apply GELU, narrow again.
+
+    Args:
+        dim: channels of the map.
+        expansion_factor: how many times wider the channels become in between.
+
+    Shapes: (B, dim, H, W) → (B, dim, H, W).
+
+    Raises:
+        TypeError, ValueError: an input that is no floating-point map with ``dim`` channels.
+
+    Source: the paper, §3.1 "Mix-FFN"; the sketch (lucidrains' class of this name), whose middle convolution is
+    depthwise separable, where the paper's is depthwise alone. Built in chapter 4.
+    """
+
+    def __init__(self, *, dim: int, expansion_factor: int) -> None:
+        super().__init__()
+        check_positive(dim=dim, expansion_factor=expansion_factor)
+        self.dim = dim
+        hidden_dim = dim * expansion_factor
+        self.net = nn.Sequential(
+            nn.Conv2d(dim, hidden_dim, 1),
+            DsConv2d(hidden_dim, hidden_dim, 3, padding=1),
+            nn.GELU(),
+            nn.Conv2d(hidden_dim, dim, 1),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        check_map(x, self.dim)
+        return self.net(x)

@@ -1,0 +1,68 @@
+"""Chapter 2: layer normalisation of maps, and where it stands in a block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from segformer_edu.arguments import check_map, check_positive
+
+
+class LayerNorm(nn.Module):
+    """Normalise the channels of each pixel to mean 0 and standard deviation 1, then scale and shift every channel.
+
+    As in the sketch, ``eps`` is added to the standard deviation; ``torch.nn.LayerNorm`` adds its own to the variance.
+    Where all the channels of a pixel are equal, the result is ``b`` and the gradient is finite.
+
+    Args:
+        dim: channels of the map.
+        eps: added to the standard deviation, so that nothing is divided by zero; must be positive.
+
+    Shapes: (B, dim, H, W) → (B, dim, H, W).
+
+    Raises:
+        TypeError, ValueError: an input that is no floating-point map with ``dim`` channels, or an ``eps`` ≤ 0.
+
+    Source: the sketch (lucidrains' ``LayerNorm``); Ba et al., "Layer Normalization", 2016. Built in chapter 2.
+    """
+
+    def __init__(self, dim: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        check_positive(dim=dim)
+        if not eps > 0:
+            raise ValueError(f"eps is {eps}; expected a small positive number, such as 1e-5: it guards a division.")
+        self.dim, self.eps = dim, eps
+        self.g = nn.Parameter(torch.ones(1, dim, 1, 1))
+        self.b = nn.Parameter(torch.zeros(1, dim, 1, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        check_map(x, self.dim)
+        centred = x - x.mean(dim=1, keepdim=True)
+        # The slope of sqrt is infinite at 0, so var().sqrt() turns a constant pixel's gradient into NaN; a norm's is 0.
+        std = torch.linalg.vector_norm(centred, dim=1, keepdim=True) / self.dim**0.5  # (B, 1, H, W)
+        return centred / (std + self.eps) * self.g + self.b
+
+
+class PreNorm(nn.Module):
+    """Normalise, then apply ``fn``: the branch of a residual block, ``x + PreNorm(dim, fn)(x)``.
+
+    Args:
+        dim: channels of the map.
+        fn: the module that receives the normalised map.
+        norm: makes the normalisation from ``dim``.
+
+    Shapes: (B, dim, H, W) → whatever ``fn`` returns, the same shape in a residual block.
+
+    Source: the sketch (lucidrains' ``PreNorm``); Xiong et al., "On Layer Normalization in the Transformer
+    Architecture", 2020. Built in chapter 2.
+    """
+
+    def __init__(self, dim: int, fn: nn.Module, norm: Callable[[int], nn.Module] = LayerNorm) -> None:
+        super().__init__()
+        self.fn = fn
+        self.norm = norm(dim)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fn(self.norm(x))

@@ -1,0 +1,235 @@
+"""Every figure of the book: one look, colours that colour-blind readers can tell apart, alt text that travels along."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Mapping, Sequence
+
+import matplotlib as mpl
+import numpy as np
+import torch
+from IPython.display import HTML, DisplayHandle, display
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+# Okabe and Ito's palette: eight colours that stay apart for every kind of colour blindness.
+BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILION, PINK = PALETTE = (
+    "#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7",
+)  # fmt: skip
+LINES = (BLUE, VERMILION, GREEN, PINK, ORANGE, SKY, BLACK)
+MARKERS = "os^Dvx*"
+
+STYLE = {
+    "font.size": 11,
+    "axes.titlesize": 11,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "grid.color": "#dddddd",
+    "image.cmap": "cividis",
+    "legend.frameon": False,
+    "lines.linewidth": 2,
+}
+
+
+def figure(
+    rows: int = 1, columns: int = 1, *, width: float = 7.0, height: float = 3.2, **options: object
+) -> tuple[Figure, np.ndarray]:
+    """A figure in the book's look and its axes, always an array (rows, columns). Sizes in inches, 100 pixels each."""
+    with mpl.rc_context(STYLE):
+        made = Figure(figsize=(width, height), layout="constrained")
+        FigureCanvasAgg(made)
+        return made, made.subplots(rows, columns, squeeze=False, **options)
+
+
+def to_html(figure: Figure, alt: str) -> str:
+    """The figure as one `<img>` that carries its picture and its alt text, wherever the notebook is read."""
+    if not alt.strip():
+        raise ValueError("alt is empty; expected a sentence that tells a reader who cannot see what the figure shows.")
+    buffer = io.BytesIO()
+    with mpl.rc_context(STYLE):
+        figure.savefig(buffer, format="webp", dpi=180, facecolor="white", pil_kwargs={"quality": 88, "method": 6})
+    width, height = (round(100 * inches) for inches in figure.get_size_inches())
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return (
+        f'<img class="segformer-figure" alt="{html.escape(alt)}" width="{width}" height="{height}" '
+        f'style="max-width: 100%; height: auto" src="data:image/webp;base64,{data}">'
+    )
+
+
+def show(figure: Figure, alt: str, handle: DisplayHandle | None = None) -> DisplayHandle | None:
+    """Show the figure with its alt text; with the ``handle`` of an earlier call, in that figure's place.
+
+    Raises:
+        ValueError: an empty ``alt``.
+    """
+    picture = HTML(to_html(figure, alt))
+    if handle is None:
+        return display(picture, display_id=True)
+    handle.update(picture)
+    return handle
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]], caption: str) -> None:
+    """Show a table: the first column names the rows, numbers stand right; ``caption`` says what it compares."""
+
+    def cell(value: object) -> str:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        text = f"{value:,}" if isinstance(value, int) and number else f"{value:.4g}" if number else str(value)
+        return f'<td style="text-align: {"right" if number else "left"}">{html.escape(text)}</td>'
+
+    head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in header)
+    body = "".join(
+        f'<tr><th scope="row" style="text-align: left">{html.escape(str(first))}</th>{"".join(map(cell, rest))}</tr>'
+        for first, *rest in rows
+    )
+    display(
+        HTML(
+            f'<table class="segformer-table"><caption>{html.escape(caption)}</caption>'
+            f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        )
+    )
+
+
+def as_picture(image: torch.Tensor | np.ndarray) -> np.ndarray:
+    """A tensor (3, H, W), (1, H, W) or (H, W) as the array that matplotlib draws; arrays pass as they are."""
+    if isinstance(image, torch.Tensor):
+        image = image.detach().cpu().numpy()
+        if image.ndim == 3:
+            image = image.transpose(1, 2, 0)  # (C, H, W) → (H, W, C)
+    image = image[..., 0] if image.ndim == 3 and image.shape[-1] == 1 else image
+    return image.clip(0, 1) if image.ndim == 3 else image
+
+
+def images(
+    pictures: Sequence[torch.Tensor | np.ndarray],
+    titles: Sequence[str] = (),
+    *,
+    columns: int | None = None,
+    width: float = 7.0,
+    colour_map: str = "cividis",
+    limits: tuple[float, float] | None = None,
+    bar: bool = False,
+) -> Figure:
+    """Pictures side by side: colour (3, H, W) as it is, one channel through ``colour_map``.
+
+    Args:
+        pictures: tensors (3, H, W), (1, H, W) or (H, W), or arrays as matplotlib takes them.
+        titles: one a picture, or none.
+        columns: pictures in a row; all of them by default.
+        width: of the figure, in inches.
+        colour_map: for pictures of one channel; a diverging one such as "RdBu_r" for signed values.
+        limits: the values at the two ends of the colour map, the same for all; each picture's own by default.
+        bar: whether a colour bar tells the values.
+    """
+    columns = min(columns or len(pictures), len(pictures))
+    rows = -(-len(pictures) // columns)
+    shape = as_picture(pictures[0]).shape
+    height = rows * (width / columns * shape[0] / shape[1] * (0.86 if bar else 1) + 0.35)
+    made, axes = figure(rows, columns, width=width, height=height)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    low, high = limits or (None, None)
+    for index, (axis, picture) in enumerate(zip(axes.flat, pictures)):
+        drawn = axis.imshow(as_picture(picture), cmap=colour_map, vmin=low, vmax=high, interpolation="nearest")
+        if bar and as_picture(picture).ndim == 2:
+            made.colorbar(drawn, ax=axis, shrink=0.8)
+        if titles:
+            axis.set_title(titles[index])
+    return made
+
+
+def draw_lines(
+    axis: Axes,
+    series: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    *,
+    x_label: str,
+    y_label: str,
+    log: str = "",
+) -> None:
+    """Draw each name's (x, y) as a line with its own marker; ``log`` names the logarithmic axes: "x", "y", "xy"."""
+    with mpl.rc_context(STYLE):
+        for (name, (x, y)), colour, marker in zip(series.items(), LINES, MARKERS):
+            axis.plot(x, y, color=colour, marker=marker if len(x) < 30 else None, label=name)
+        axis.set(xlabel=x_label, ylabel=y_label)
+        if "x" in log:
+            axis.set_xscale("log", base=2)
+        if "y" in log:
+            axis.set_yscale("log")
+        if len(series) > 1:
+            axis.legend()
+
+
+def lines(
+    series: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    *,
+    x_label: str,
+    y_label: str,
+    log: str = "",
+    width: float = 6.4,
+    height: float = 3.4,
+) -> Figure:
+    """A figure of lines; see ``draw_lines``."""
+    made, axes = figure(width=width, height=height)
+    draw_lines(axes[0, 0], series, x_label=x_label, y_label=y_label, log=log)
+    return made
+
+
+def bars(
+    values: Mapping[str, float], *, label: str, form: str = "{:,.3g}", width: float = 6.4, log: bool = False
+) -> Figure:
+    """Horizontal bars, one a name, each with its value written at its end through ``form``."""
+    made, axes = figure(width=width, height=0.9 + 0.38 * len(values))
+    axis = axes[0, 0]
+    with mpl.rc_context(STYLE):
+        drawn = axis.barh(list(values), list(values.values()), color=BLUE)
+        axis.bar_label(drawn, [form.format(value) for value in values.values()], padding=4)
+        axis.set_xlabel(label)
+        axis.invert_yaxis()
+        axis.grid(axis="y", visible=False)
+        axis.margins(x=0.18)
+        if log:
+            axis.set_xscale("log")
+    return made
+
+
+def paint(mask: torch.Tensor | np.ndarray, colours: Sequence[str], void: str = "#000000") -> np.ndarray:
+    """A class map (H, W) as a picture (H, W, 3), values in [0, 1]; what is no class (255, say) gets ``void``."""
+    mask = mask.detach().cpu().numpy() if isinstance(mask, torch.Tensor) else np.asarray(mask)
+    palette = np.array([mpl.colors.to_rgb(colour) for colour in (*colours, void)])
+    return palette[np.where(mask < len(colours), mask, len(colours))]
+
+
+def segmentations(
+    columns: Mapping[str, Sequence[torch.Tensor | np.ndarray]],
+    *,
+    classes: Sequence[str],
+    colours: Sequence[str],
+    width: float = 7.0,
+) -> Figure:
+    """One row an image: pictures, class maps painted with ``colours``, and a legend of the ``classes`` below.
+
+    Args:
+        columns: for each column's title its pictures, (3, H, W) or class maps (H, W) of integers.
+        classes: the classes' names.
+        colours: the classes' colours.
+        width: of the figure, in inches.
+    """
+    rows = len(next(iter(columns.values())))
+    shape = as_picture(next(iter(columns.values()))[0]).shape
+    height = rows * width / len(columns) * shape[0] / shape[1] + 0.4 + 0.28 * -(-len(classes) // 4)
+    made, axes = figure(rows, len(columns), width=width, height=height)
+    for column, (title, pictures) in enumerate(columns.items()):
+        axes[0, column].set_title(title)
+        for axis, picture in zip(axes[:, column], pictures):
+            drawn = as_picture(picture)
+            axis.imshow(drawn if drawn.ndim == 3 else paint(drawn, colours), interpolation="nearest")
+            axis.set_axis_off()
+    patches = [Patch(facecolor=colour, edgecolor="#444444", label=name) for name, colour in zip(classes, colours)]
+    made.legend(handles=patches, loc="outside lower center", ncols=4, frameon=False)
+    return made
