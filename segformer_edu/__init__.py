@@ -1,6 +1,7 @@
 """SegFormer from scratch: the library that the book's chapters build."""
 
 from segformer_edu.attention import EfficientSelfAttention
+from segformer_edu.checkpoints import convert_state_dict, load_pretrained
 from segformer_edu.convolution import DsConv2d
 from segformer_edu.decoder import MLPDecoder
 from segformer_edu.encoder import MiT
@@ -20,4 +21,6 @@ __all__ = [
     "Parts",
     "PreNorm",
     "Segformer",
+    "convert_state_dict",
+    "load_pretrained",
 ]
