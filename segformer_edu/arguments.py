@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -65,8 +66,25 @@ def check_map(x: torch.Tensor, channels: int, smallest: int = 1) -> None:
     if x.shape[0] < 1 or min(x.shape[-2:]) < smallest:
         raise ValueError(
             f"The input's shape is {tuple(x.shape)}; expected at least one image, with height and width of at least "
-            f"{smallest}. Resize it first, e.g. with torch.nn.functional.interpolate."
+            f"{smallest}. Resize the image first, e.g. with torch.nn.functional.interpolate; where it is large enough "
+            f"and a map inside the model is not, choose a smaller reduction_ratio."
         )
+
+
+def check_maps(maps: Sequence[torch.Tensor], dims: Sequence[int]) -> None:
+    """Raise TypeError or ValueError unless ``maps`` is a list with one map of floats, (B, dim, H, W), for each dim."""
+    if not isinstance(maps, list | tuple):
+        raise TypeError(
+            f"The input is a {type(maps).__name__}; expected a list of {len(dims)} maps, as "
+            f"MiT(...)(x, return_layer_outputs=True) returns."
+        )
+    if len(maps) != len(dims):
+        raise ValueError(
+            f"The input is a list of {len(maps)}; expected {len(dims)} maps, one for each of dims={tuple(dims)}, "
+            f"finest first, as MiT(...)(x, return_layer_outputs=True) returns."
+        )
+    for x, dim in zip(maps, dims):
+        check_map(x, dim)
 
 
 def check_finite(x: torch.Tensor) -> None:

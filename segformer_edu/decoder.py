@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from segformer_edu.arguments import check_positive
+from segformer_edu.arguments import check_maps, check_positive, check_stages
 
 
 class MLPDecoder(nn.Module):
@@ -19,13 +19,19 @@ class MLPDecoder(nn.Module):
 
     Shapes: a list of maps (B, dims[i], H_i, W_i) → (B, num_classes, H_0, W_0).
 
+    Raises:
+        TypeError, ValueError: ``dims`` that are not four positive whole numbers; anything but a list of four
+            floating-point maps with ``dims`` channels.
+
     Source: the paper, §3.2 "Lightweight All-MLP Decoder"; the sketch (the last two parts of lucidrains'
     ``Segformer``): nearest-neighbour upsampling, and no non-linearity. Built in chapter 6.
     """
 
     def __init__(self, *, dims: tuple[int, ...], decoder_dim: int, num_classes: int) -> None:
         super().__init__()
+        check_stages(dims=dims)
         check_positive(decoder_dim=decoder_dim, num_classes=num_classes)
+        self.dims = dims
         self.to_fused = nn.ModuleList([nn.Conv2d(dim, decoder_dim, 1) for dim in dims])
         self.to_segmentation = nn.Sequential(
             nn.Conv2d(len(dims) * decoder_dim, decoder_dim, 1),
@@ -33,6 +39,7 @@ class MLPDecoder(nn.Module):
         )
 
     def forward(self, layer_outputs: list[torch.Tensor]) -> torch.Tensor:
+        check_maps(layer_outputs, self.dims)
         size = layer_outputs[0].shape[-2:]
         fused = [F.interpolate(to_fused(x), size=size) for x, to_fused in zip(layer_outputs, self.to_fused)]
         return self.to_segmentation(torch.cat(fused, dim=1))
