@@ -1,0 +1,50 @@
+"""Small models, inputs and configurations that the tests of the model share."""
+
+from __future__ import annotations
+
+import torch
+from hypothesis import strategies as st
+from torch import nn
+
+SMALL = {
+    "dims": (8, 16, 24, 32),
+    "heads": (1, 2, 3, 4),
+    "ff_expansion": (2, 2, 1, 1),
+    "reduction_ratio": (8, 4, 2, 1),
+    "num_layers": (1, 1, 2, 1),
+}
+
+
+def noise(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """Draw the same normal numbers for the same arguments, whatever was drawn before."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+
+
+def shaken(module: nn.Module, seed: int = 0) -> nn.Module:
+    """Move every parameter off its start, so that no scale of one and no shift of zero hides a mistake."""
+    with torch.no_grad():
+        for index, parameter in enumerate(module.parameters()):
+            parameter.add_(0.1 * noise(*parameter.shape, seed=1000 * seed + index, dtype=parameter.dtype))
+    return module
+
+
+sides = st.one_of(st.integers(32, 130), st.sampled_from([32, 33, 37, 61, 64, 97, 127, 131]))
+sizes = st.tuples(sides, sides)
+
+
+@st.composite
+def configurations(draw: st.DrawFn) -> dict:
+    """Draw arguments of ``Segformer`` that fit together, small enough to run at once."""
+    heads = tuple(draw(st.lists(st.integers(1, 4), min_size=4, max_size=4)))
+    per_head = draw(st.lists(st.integers(1, 6), min_size=4, max_size=4))
+    return {
+        "dims": tuple(head * width for head, width in zip(heads, per_head)),
+        "heads": heads,
+        "ff_expansion": tuple(draw(st.lists(st.integers(1, 4), min_size=4, max_size=4))),
+        # the largest sides of cells that every stage of a 32×32 image has room for
+        "reduction_ratio": tuple(draw(st.integers(1, most)) for most in (8, 4, 2, 1)),
+        "num_layers": tuple(draw(st.lists(st.integers(1, 2), min_size=4, max_size=4))),
+        "channels": draw(st.integers(1, 5)),
+        "decoder_dim": draw(st.integers(1, 12)),
+        "num_classes": draw(st.integers(1, 7)),
+    }
