@@ -1,0 +1,134 @@
+"""Directives of this book's prose pages: what they show is computed, so that no number on a page is typed by hand."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from pathlib import Path
+
+import torch
+import yaml
+from chapters import CODE_LINES_A_MINUTE, ROOT, WORDS_A_MINUTE, read_chapter
+from docutils import nodes
+from model_diagram import draw_model
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+from segformer_edu import Segformer
+
+
+def defaults() -> dict:
+    """Return the defaults of `Segformer`, one value a stage where they differ between stages."""
+    values = {name: parameter.default for name, parameter in inspect.signature(Segformer).parameters.items()}
+    return values | {"num_layers": (values["num_layers"],) * len(values["dims"])}
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+class ChapterMap(SphinxDirective):
+    """The table of chapters: title, what it builds, minutes to read, seconds to run.
+
+    The body is a YAML list of `file` (a notebook's name), `builds` and, for a chapter not yet written, its `title`.
+    """
+
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        rows = [self.row(entry) for entry in yaml.safe_load("\n".join(self.content))]
+        text = table(["Chapter", "You build", "To read", "To run"], rows)
+        text += (
+            f"\n\nTo read: {WORDS_A_MINUTE} words of prose or {CODE_LINES_A_MINUTE} lines of code a minute. "
+            f"To run: {self.machine()}"
+        )
+        return self.parse_text_to_nodes(text)
+
+    def row(self, entry: dict) -> list[str]:
+        number = int(entry["file"].split("_")[0])
+        chapter = read_chapter(entry["file"])
+        if chapter is None:
+            return [f"{number}. {entry['title']}", entry["builds"], "in preparation", "–"]
+        self.env.note_dependency(str(ROOT / "notebooks" / f"{chapter.name}.ipynb"))
+        link = f"[{number}. {chapter.title}](/notebooks/{chapter.name}.ipynb)"
+        seconds = "not yet measured" if chapter.seconds is None else f"{chapter.seconds:.0f} s"
+        return [link, entry["builds"], f"{chapter.reading_minutes} min", seconds]
+
+    def machine(self) -> str:
+        path = ROOT / "results" / "chapters.json"
+        if not path.is_file():
+            return "not yet measured."
+        self.env.note_dependency(str(path))
+        measured = json.loads(path.read_text())
+        return f"measured by `{measured['command']}` on {measured['machine']}."
+
+
+class StageTable(SphinxDirective):
+    """The maps of the model's four stages for an image of the given height and width, as the encoder returns them."""
+
+    required_arguments = 2
+
+    def run(self) -> list[nodes.Node]:
+        height, width = map(int, self.arguments)
+        values = defaults()
+        with torch.inference_mode():
+            maps = Segformer().mit(torch.zeros(1, values["channels"], height, width), return_layer_outputs=True)
+        rows = []
+        for stage, (stage_map, heads, ratio) in enumerate(zip(maps, values["heads"], values["reduction_ratio"]), 1):
+            _, channels, rows_of_map, columns = stage_map.shape
+            keys = (rows_of_map // ratio) * (columns // ratio)
+            cells = [stage, f"{rows_of_map}\N{NO-BREAK SPACE}×\N{NO-BREAK SPACE}{columns}", channels, rows_of_map * columns, heads, ratio, keys]
+            rows.append([str(cell) for cell in cells])
+        header = ["Stage", "$H_i × W_i$", "$C_i$", "$N_i$", "heads", "$R_i$", "keys"]
+        return self.parse_text_to_nodes(table(header, rows))
+
+
+class ModelDiagram(SphinxDirective):
+    """The whole model in one picture, twice: lying for wide screens, standing for narrow ones."""
+
+    def run(self) -> list[nodes.Node]:
+        names = {int(path.name[:2]): path.stem for path in (ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb")}
+        links = {
+            number: self.env.app.builder.get_relative_uri(self.env.docname, f"notebooks/{name}")
+            for number, name in names.items()
+        }
+        return [nodes.raw("", draw_model(defaults(), links), format="html")]
+
+
+class Prediction(SphinxDirective):
+    """A measured picture: results/NAME.json has its `image`, `alt`, `caption` and the `command` that made it."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        path = ROOT / "results" / f"{self.arguments[0]}.json"
+        if not path.is_file():
+            return []  # tests/book/test_pages.py fails while it is missing
+        self.env.note_dependency(str(path))
+        about = json.loads(path.read_text())
+        page = Path(self.env.doc2path(self.env.docname)).parent
+        image = f"{'../' * len(page.relative_to(ROOT).parts)}results/{about['image']}"
+        text = f"```{{figure}} {image}\n:alt: {' '.join(about['alt'].split())}\n\n{about['caption']}\n```"
+        return self.parse_text_to_nodes(f"{text}\n\nMade by `{about['command']}`.")
+
+
+class RepositoryCommand(SphinxDirective):
+    """The commands that clone this repository, then those in the body."""
+
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        url = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"].rstrip("/")
+        lines = [f"git clone {url}", f"cd {url.rsplit('/', 1)[-1]}", *self.content]
+        return self.parse_text_to_nodes("```bash\n" + "\n".join(lines) + "\n```")
+
+
+def setup(app: Sphinx) -> dict:
+    app.add_directive("chapter-map", ChapterMap)
+    app.add_directive("stage-table", StageTable)
+    app.add_directive("model-diagram", ModelDiagram)
+    app.add_directive("prediction", Prediction)
+    app.add_directive("repository-command", RepositoryCommand)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

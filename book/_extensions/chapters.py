@@ -1,0 +1,57 @@
+"""What the book says about its chapters, read from the notebooks themselves and from results/."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+WORDS_A_MINUTE = 200
+CODE_LINES_A_MINUTE = 20
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """One chapter's notebook, and the seconds it took to run, or None where they were not measured."""
+
+    name: str
+    title: str
+    words: int
+    code_lines: int
+    seconds: float | None
+
+    @property
+    def reading_minutes(self) -> int:
+        """Minutes to read: prose at 200 words a minute, code at 20 lines a minute; at least one."""
+        return max(1, round(self.words / WORDS_A_MINUTE + self.code_lines / CODE_LINES_A_MINUTE))
+
+
+def source(cell: dict) -> str:
+    """Return a cell's text, which a notebook holds as one string or as a list of lines."""
+    return "".join(cell["source"])
+
+
+def read_chapter(name: str, root: Path = ROOT) -> Chapter | None:
+    """Read chapter `name`, such as "02_layer_norm"; None while there is no such notebook."""
+    path = root / "notebooks" / f"{name}.ipynb"
+    if not path.is_file():
+        return None
+    cells = json.loads(path.read_text())["cells"]
+    prose = "\n".join(source(cell) for cell in cells if cell["cell_type"] == "markdown")
+    code = "\n".join(source(cell) for cell in cells if cell["cell_type"] == "code")
+    heading = re.search(r"^# +(.+)$", prose, flags=re.MULTILINE)
+    if heading is None:
+        raise ValueError(f"{path}: no heading. Expected a Markdown cell with a line '# Title', the chapter's title.")
+    title = re.sub(r"^(Chapter )?\d+[.:]? *", "", heading[1]).replace("`", "")
+    code_lines = sum(bool(line.strip()) for line in code.splitlines())
+    return Chapter(name, title, len(re.findall(r"\w+", prose)), code_lines, running_seconds(root).get(name))
+
+
+def running_seconds(root: Path = ROOT) -> dict[str, float]:
+    """Return the seconds that each chapter took when `tools/chapters.py --record` measured it."""
+    path = root / "results" / "chapters.json"
+    if not path.is_file():
+        return {}
+    return {name: chapter["seconds"] for name, chapter in json.loads(path.read_text())["chapters"].items()}
