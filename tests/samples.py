@@ -21,10 +21,11 @@ def noise(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> tor
 
 
 def shaken(module: nn.Module, seed: int = 0) -> nn.Module:
-    """Move every parameter off its start, so that no scale of one and no shift of zero hides a mistake."""
+    """Move every parameter that starts as all ones or all zeros, so that no scale and no shift hides a mistake."""
     with torch.no_grad():
         for index, parameter in enumerate(module.parameters()):
-            parameter.add_(0.1 * noise(*parameter.shape, seed=1000 * seed + index, dtype=parameter.dtype))
+            if parameter.min() == parameter.max():
+                parameter.add_(0.3 * noise(*parameter.shape, seed=1000 * seed + index, dtype=parameter.dtype))
     return module
 
 
