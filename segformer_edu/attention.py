@@ -42,6 +42,8 @@ class EfficientSelfAttention(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         check_map(x, self.dim, smallest=self.reduction_ratio)
+        # The channels of a pixel side by side in memory: only then do PyTorch's kernels spare the (N, N') matrix.
+        x = x.contiguous(memory_format=torch.channels_last)
         q, k, v = (self.to_q(x), self.to_k(x), self.to_v(x))
         # (B, dim, h, w) → (B, heads, N, dim / heads): one pattern for a large map and for two small ones
         q, k, v = (rearrange(t, "b (heads c) h w -> b heads (h w) c", heads=self.heads) for t in (q, k, v))

@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from samples import noise
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from segformer_edu import EfficientSelfAttention
 
@@ -100,3 +102,25 @@ def test_gradient(ratio):
     module = EfficientSelfAttention(dim=4, heads=2, reduction_ratio=ratio).double()
     x = noise(1, 4, 3, 4, dtype=torch.float64).requires_grad_()
     assert torch.autograd.gradcheck(lambda x, *_: module(x), (x, *module.parameters()))
+
+
+class Largest(TorchDispatchMode):
+    """Remember how many numbers the largest tensor held, of all that were made inside."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        sizes = [leaf.numel() for leaf in tree_leaves(made) if isinstance(leaf, torch.Tensor)]
+        self.numbers = max(self.numbers, *sizes, 0)
+        return made
+
+
+@pytest.mark.parametrize("heads", [1, 3])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_no_tensor_is_larger_than_the_map(heads, layout):
+    """PyTorch's kernel spares the (N, N') matrix only where the channels of a pixel are neighbours in memory."""
+    module, x = EfficientSelfAttention(dim=12, heads=heads, reduction_ratio=1), noise(2, 12, 20, 30)
+    with Largest() as largest:
+        module(x.contiguous(memory_format=layout).requires_grad_()).sum().backward()
+    assert largest.numbers <= x.numel()
