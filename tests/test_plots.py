@@ -1,0 +1,169 @@
+"""The book's figures: what they show, and the alt text that travels along."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import itertools
+import re
+from unittest.mock import Mock
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from samples import noise
+
+from segformer_edu import plots
+
+# Linear RGB as a reader without one kind of cone sees it: Machado et al. 2009, severity 1.0.
+BLINDNESS = {
+    "none": np.eye(3),
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}
+TO_XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """The HTML that was displayed, piece by piece."""
+    pieces = []
+    monkeypatch.setattr(plots, "display", lambda html, **_: pieces.append(html.data))
+    return pieces
+
+
+def lab(colour: str, blindness: str) -> np.ndarray:
+    """CIELAB of a colour as a reader with that kind of blindness sees it."""
+    rgb = np.array(mpl.colors.to_rgb(colour))
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    seen = (np.array(BLINDNESS[blindness]) @ linear).clip(0, 1)
+    x, y, z = np.cbrt(np.maximum(TO_XYZ @ seen / (TO_XYZ @ np.ones(3)), 1e-9))
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+def picture_of(text: str) -> Image.Image:
+    return Image.open(io.BytesIO(base64.b64decode(re.search(r"data:image/webp;base64,([^\"]+)", text).group(1))))
+
+
+@pytest.mark.parametrize("blindness", BLINDNESS)
+def test_colours_stay_apart(blindness):
+    """A difference of 2.3 is just noticeable; neighbours in a figure need several times that."""
+    for one, other in itertools.combinations(plots.PALETTE, 2):
+        assert np.linalg.norm(lab(one, blindness) - lab(other, blindness)) > 9, (one, other)
+
+
+def test_lines_differ_in_marker_as_well_as_colour():
+    assert len(set(plots.MARKERS)) == len(plots.MARKERS) == len(plots.LINES) == len(set(plots.LINES))
+
+
+def test_axes_are_always_a_grid():
+    assert plots.figure()[1].shape == (1, 1)
+    assert plots.figure(2, 3)[1].shape == (2, 3)
+
+
+@pytest.mark.parametrize("alt", ["", "   ", "\n"])
+def test_figure_without_alt_text_is_refused(alt, shown):
+    with pytest.raises(ValueError, match="alt is empty; expected a sentence"):
+        plots.show(plots.figure()[0], alt=alt)
+    assert shown == []
+
+
+def test_figure_is_one_image_with_its_alt_text(shown):
+    alt = 'a < b, "c" & d'
+    plots.show(plots.figure(width=5, height=2)[0], alt=alt)
+    (text,) = shown
+    assert text.count("<img") == 1
+    assert html.unescape(re.search(r'alt="([^"]*)"', text).group(1)) == alt
+    assert 'width="500" height="200"' in text
+    picture = picture_of(text)
+    assert picture.format == "WEBP"
+    assert picture.width / picture.height == pytest.approx(2.5, rel=0.01)
+    assert picture.width >= 500
+
+
+def test_figure_takes_an_earlier_ones_place():
+    handle = Mock()
+    assert plots.show(plots.figure()[0], alt="second", handle=handle) is handle
+    (picture,) = handle.update.call_args.args
+    assert 'alt="second"' in picture.data
+
+
+def test_table_names_rows_and_columns(shown):
+    plots.table(["layer", "weights", "share"], [["a<b", 12345, 0.123456], ["c", True, "x&y"]], caption="Two & two")
+    (text,) = shown
+    assert re.findall(r'<th scope="col">(.*?)</th>', text) == ["layer", "weights", "share"]
+    assert re.findall(r'<th scope="row"[^>]*>(.*?)</th>', text) == ["a&lt;b", "c"]
+    assert re.findall(r'<td style="text-align: (\w+)">(.*?)</td>', text) == [
+        ("right", "12,345"),
+        ("right", "0.1235"),
+        ("left", "True"),
+        ("left", "x&amp;y"),
+    ]
+    assert "<caption>Two &amp; two</caption>" in text
+
+
+def test_tensors_become_pictures():
+    colour = noise(3, 4, 5)
+    np.testing.assert_array_equal(plots.as_picture(colour), colour.permute(1, 2, 0).clip(0, 1).numpy())
+    np.testing.assert_array_equal(plots.as_picture(noise(1, 4, 5)), noise(1, 4, 5)[0].numpy())
+    np.testing.assert_array_equal(plots.as_picture(noise(4, 5)), noise(4, 5).numpy())
+    with_gradient = noise(4, 5).requires_grad_()
+    np.testing.assert_array_equal(plots.as_picture(with_gradient), noise(4, 5).numpy())
+    array = np.full((4, 5, 3), 0.5)
+    np.testing.assert_array_equal(plots.as_picture(array), array)
+
+
+def test_pictures_lie_in_a_grid():
+    made = plots.images([noise(3, 8, 8), noise(1, 8, 8), noise(8, 8)], ["a", "b", "c"], columns=2)
+    titles = [axis.get_title() for axis in made.axes]
+    assert titles == ["a", "b", "c", ""]
+    drawn = [axis.get_images()[0].get_array() for axis in made.axes[:3]]
+    assert [picture.shape for picture in drawn] == [(8, 8, 3), (8, 8), (8, 8)]
+
+
+def test_pictures_share_limits_and_show_them():
+    made = plots.images([noise(8, 8), 3 * noise(8, 8)], limits=(-1, 2), bar=True)
+    assert {axis.get_images()[0].get_clim() for axis in made.axes if axis.get_images()} == {(-1, 2)}
+    assert len(made.axes) == 4  # two pictures, two bars
+
+
+def test_lines_carry_names_units_and_scales():
+    made = plots.lines({"ours": ([1, 2, 4], [1, 10, 100]), "theirs": ([1, 2, 4], [2, 3, 4])}, x_label="pixels",
+                       y_label="seconds", log="xy")  # fmt: skip
+    (axis,) = made.axes
+    assert (axis.get_xlabel(), axis.get_ylabel(), axis.get_xscale(), axis.get_yscale()) == (
+        "pixels", "seconds", "log", "log",
+    )  # fmt: skip
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["ours", "theirs"]
+    ours, theirs = axis.lines
+    np.testing.assert_array_equal(ours.get_xydata(), [[1, 1], [2, 10], [4, 100]])
+    assert ours.get_marker() != theirs.get_marker()
+    assert ours.get_color() != theirs.get_color()
+
+
+def test_bars_write_their_values():
+    made = plots.bars({"dense": 12345.0, "separable": 7.0}, label="weights", form="{:,.0f}")
+    (axis,) = made.axes
+    assert [text.get_text() for text in axis.texts] == ["12,345", "7"]
+    assert [bar.get_width() for bar in axis.patches] == [12345, 7]
+    assert axis.get_xlabel() == "weights"
+    assert axis.yaxis_inverted()  # the first on top
+
+
+def test_painted_classes_and_void():
+    mask = torch.tensor([[0, 1], [255, 0]])
+    painted = plots.paint(mask, ["#FF0000", "#00FF00"], void="#0000FF")
+    np.testing.assert_array_equal(painted, [[[1, 0, 0], [0, 1, 0]], [[0, 0, 1], [1, 0, 0]]])
+
+
+def test_segmentations_are_painted_beside_their_pictures():
+    columns = {"image": [noise(3, 6, 8)] * 2, "truth": [torch.zeros(6, 8, dtype=torch.long)] * 2}
+    made = plots.segmentations(columns, classes=["sky", "road"], colours=["#FF0000", "#00FF00"])
+    assert [axis.get_title() for axis in made.axes] == ["image", "truth", "", ""]
+    assert [text.get_text() for text in made.legends[0].get_texts()] == ["sky", "road"]
+    truth = made.axes[1].get_images()[0].get_array()
+    np.testing.assert_array_equal(np.unique(truth.reshape(-1, 3), axis=0), [[1, 0, 0]])
