@@ -89,7 +89,7 @@ def check_maps(maps: Sequence[torch.Tensor], dims: Sequence[int]) -> None:
 
 def check_finite(x: torch.Tensor) -> None:
     """Raise ValueError if ``x`` holds a NaN or an infinity; not under ``torch.compile``, whose graph it would cut."""
-    if not torch.compiler.is_compiling() and not torch.isfinite(x).all():
+    if not torch.compiler.is_compiling() and not x.is_meta and not torch.isfinite(x).all():
         count = int((~torch.isfinite(x)).sum())
         raise ValueError(
             f"The input holds {count} NaN or infinite values among {x.numel()}; expected finite numbers. "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import time
 from collections.abc import Mapping, Sequence
 
 import matplotlib as mpl
@@ -233,3 +234,45 @@ def segmentations(
     patches = [Patch(facecolor=colour, edgecolor="#444444", label=name) for name, colour in zip(classes, colours)]
     made.legend(handles=patches, loc="outside lower center", ncols=4, frameon=False)
     return made
+
+
+def training_curve(losses: Sequence[float], validations: Mapping[int, float], *, width: float = 6.4) -> Figure:
+    """The loss of each step, grey, its running mean, blue, and the validation mIoU beside them."""
+    made, axes = figure(1, 2, width=width, height=2.8)
+    steps = np.arange(1, len(losses) + 1)
+    window = max(1, len(losses) // 25)
+    with mpl.rc_context(STYLE):
+        axes[0, 0].plot(steps, losses, color="#BBBBBB", linewidth=1)
+        smooth = np.convolve(losses, np.ones(window) / window, mode="valid")
+        axes[0, 0].plot(steps[window - 1 :], smooth, color=BLUE)
+        axes[0, 0].set(xlabel="step", ylabel="training loss", ylim=(0, None))
+        axes[0, 1].plot(list(validations), list(validations.values()), color=VERMILION, marker="o")
+        axes[0, 1].set(xlabel="step", ylabel="validation mIoU", ylim=(0, 1), xlim=(0, None))
+    return made
+
+
+class LiveCurve:
+    """A training curve that is drawn again in its own place every few seconds.
+
+    Args:
+        seconds: between two drawings.
+    """
+
+    def __init__(self, seconds: float = 4.0) -> None:
+        self.seconds, self.due, self.handle = seconds, 0.0, None
+
+    def update(self, losses: Sequence[float], validations: Mapping[int, float]) -> None:
+        """Draw the curve if the last drawing is old enough."""
+        if time.monotonic() >= self.due:
+            self.draw(losses, validations)
+            self.due = time.monotonic() + self.seconds
+
+    def draw(self, losses: Sequence[float], validations: Mapping[int, float]) -> None:
+        """Draw the curve, with what it shows as alt text."""
+        if not losses:
+            return
+        alt = f"Training loss over {len(losses)} steps, from {losses[0]:.2f} to {np.mean(losses[-10:]):.2f}"
+        if validations:
+            told = ", ".join(f"{value:.2f} after {step}" for step, value in validations.items())
+            alt += f"; validation mIoU {told} steps"
+        self.handle = show(training_curve(losses, validations), alt + ".", self.handle)

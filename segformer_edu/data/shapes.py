@@ -1,0 +1,90 @@
+"""Shapes: pictures drawn on the fly, so that everything can be trained without a download."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch.utils.data import Dataset
+
+from segformer_edu.arguments import check_positive
+
+SIDES = (None, 64, 4, 3)  # a disc is a polygon of very many sides
+CLASSES = ("background", "disc", "square", "triangle")
+COLOURS = ("#DDDDDD", "#0072B2", "#E69F00", "#009E73")
+
+
+def inside_polygon(grid: torch.Tensor, sides: int, radius: float, angle: float) -> torch.Tensor:
+    """Say which points lie in a regular polygon around the origin.
+
+    Args:
+        grid: the points' coordinates (2, H, W).
+        sides: of the polygon.
+        radius: of a disc of the same area, in the grid's unit: so no class is told by its size.
+        angle: of the polygon, in radians.
+
+    Returns:
+        Booleans (H, W).
+    """
+    apothem = radius * math.sqrt(math.pi / (sides * math.tan(math.pi / sides)))
+    turns = angle + torch.arange(sides) * (2 * math.pi / sides)
+    normals = torch.stack([turns.cos(), turns.sin()])  # (2, sides)
+    return torch.einsum("dhw,ds->shw", grid, normals).amax(dim=0) < apothem
+
+
+class Shapes(Dataset):
+    """Discs, squares and triangles of any colour, size and angle, overlapping, before a mottled background.
+
+    Colour, brightness and area say nothing about the class: outline alone does, so a pixel deep inside a shape has to
+    learn its class from far away. Every picture is drawn from ``seed`` and its index, always the same.
+
+    Args:
+        length: how many pictures there are.
+        size: height and width of each, in pixels, from 32 up.
+        seed: another seed, other pictures: take one for training and another for validation.
+
+    Items: an image (3, size, size) in [0, 1] and its class map (size, size) of int64.
+
+    Raises:
+        TypeError, ValueError: a length or size that is no positive whole number, or a size below 32.
+        IndexError: an index beyond the length.
+
+    Source: made for this book; used from chapter 7 on.
+    """
+
+    classes = CLASSES
+    colours = COLOURS
+
+    def __init__(self, length: int = 1000, size: int = 64, seed: int = 0) -> None:
+        check_positive(length=length, size=size)
+        if size < 32:
+            raise ValueError(f"size is {size}; expected at least 32, the smallest image that the encoder takes.")
+        self.length, self.size, self.seed = length, size, seed
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        if not 0 <= index < self.length:
+            raise IndexError(f"index {index} is out of range; there are {self.length} pictures, from 0 on.")
+        generator = torch.Generator().manual_seed(self.seed * 2**32 + index)
+        image = self.surface(generator).mean(dim=0, keepdim=True).expand(3, -1, -1)  # the background is grey
+        mask = torch.zeros(self.size, self.size, dtype=torch.long)
+        axis = torch.arange(self.size, dtype=torch.float) / self.size
+        grid = torch.stack(torch.meshgrid(axis, axis, indexing="ij"))  # (2, size, size), in pictures' sides
+        for _ in range(int(torch.randint(1, 4, (), generator=generator))):
+            label = int(torch.randint(1, len(CLASSES), (), generator=generator))
+            row, column, extent, turn = torch.rand(4, generator=generator).tolist()
+            centre = torch.tensor([row, column]).view(2, 1, 1)
+            inside = inside_polygon(grid - centre, SIDES[label], 0.18 + 0.14 * extent, 2 * math.pi * turn)
+            image = torch.where(inside, self.surface(generator), image)
+            mask[inside] = label
+        noise = 0.04 * torch.randn(image.shape, generator=generator)
+        return (image + noise).clamp(0, 1), mask
+
+    def surface(self, generator: torch.Generator) -> torch.Tensor:
+        """Return a random colour with soft blotches, (3, size, size)."""
+        colour = torch.rand(3, 1, 1, generator=generator)
+        blotches = 0.12 * torch.randn(1, 3, 5, 5, generator=generator)
+        return colour + F.interpolate(blotches, size=(self.size, self.size), mode="bicubic")[0]
