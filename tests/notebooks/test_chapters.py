@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import chapter_rules as rules
 import pytest
+import yaml
 from chapter_rules import ROOT, RULES, Chapter
 
 CHAPTERS = [Chapter(path.name, path.read_text()) for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
@@ -24,6 +25,14 @@ def test_chapter_keeps_the_rule(chapter, rule):
 def test_chapters_are_there_and_numbered_once():
     assert {1, 2, 3, 7} <= set(NUMBERS)
     assert len(set(NUMBERS)) == len(NUMBERS)
+
+
+def test_book_lists_every_chapter():
+    parts = yaml.safe_load((ROOT / "_toc.yml").read_text())["parts"]
+    listed = [
+        entry["file"].split("/")[1] for part in parts for entry in part["chapters"] if "notebooks/" in entry["file"]
+    ]
+    assert listed == [chapter.name.removesuffix(".ipynb") for chapter in CHAPTERS]
 
 
 def test_rooms_of_the_first_chapters_say_what_is_built_there():

@@ -1,0 +1,226 @@
+"""The house's rules that no single room shows: one address, open version ranges, rooms in order, documented names."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+import tomllib
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+from torch import nn
+
+import segformer_edu
+
+ROOT = Path(__file__).resolve().parents[1]
+LIBRARY = ROOT / "segformer_edu"
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+DEPENDENCIES = [Requirement(line) for line in PROJECT["dependencies"]]
+
+# Google Colab's published freeze of 2026-08-19, as far as a dependency of the library could be in it; requests is
+# older than that list has it: Colab's own package required this version in 2025 (google/adk-python issue 2319).
+COLAB = {
+    "python": "3.13.0",
+    "torch": "2.11.0",
+    "torchvision": "0.26.0",
+    "numpy": "2.1.3",
+    "matplotlib": "3.10.0",
+    "ipywidgets": "7.7.1",
+    "ipython": "7.34.0",
+    "einops": "0.8.2",
+    "transformers": "5.15.0",
+    "huggingface-hub": "1.27.0",
+    "safetensors": "0.8.0",
+    "pillow": "11.3.0",
+    "requests": "2.32.3",
+    "tqdm": "4.67.3",
+    "scikit-learn": "1.6.1",
+    "pandas": "2.2.3",
+}
+
+# A room imports only from rooms before it.
+ROOMS = (
+    "arguments", "plots", "convolution", "normalization", "attention", "feedforward", "decoder", "parts", "encoder",
+    "segformer", "cost", "data", "metrics", "inference", "training", "checkpoints", "widgets", "checks",
+)  # fmt: skip
+SKIPPED = {".git", ".venv", "_build", "__pycache__", "vendor"}
+PICTURE_OF_CAMVID = re.compile(r"(0001TP|0006R0|0016E5|Seq05VD)_f?\d+", re.IGNORECASE)
+
+
+def files() -> Iterator[Path]:
+    """Every file of the repository that somebody wrote."""
+    for path in sorted(ROOT.rglob("*")):
+        parts = path.relative_to(ROOT).parts
+        hidden = any(part in SKIPPED or part.endswith(("_cache", ".egg-info")) for part in parts)
+        if path.is_file() and not hidden and parts[0] not in {".hypothesis", ".ipynb_checkpoints"}:
+            yield path
+
+
+def written_by_hand(path: Path) -> str:
+    """What a file holds, less what tools/generate.py writes into it."""
+    text = path.read_text(errors="ignore")
+    if path.suffix == ".ipynb":
+        cells = json.loads(text)["cells"]
+        return "\n".join("".join(cell["source"]) for cell in cells if cell.get("id") not in {"badge", "setup"})
+    return re.sub(r"<!-- generated.*?<!-- end of generated -->", "", text, flags=re.DOTALL)
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(LIBRARY).parts[0].removesuffix(".py")
+
+
+def syntax() -> dict[Path, ast.Module]:
+    return {path: ast.parse(path.read_text()) for path in sorted(LIBRARY.rglob("*.py"))}
+
+
+def imported(tree: ast.Module) -> Iterator[str]:
+    """The dotted names of what a file imports, those inside functions too."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are written in full: from segformer_edu.x import y"
+            names = [f".{name.name}" for name in node.names] if node.module == "segformer_edu" else [""]
+            yield from (f"{node.module}{name}" for name in names)
+
+
+def test_address_of_the_repository_is_written_once():
+    url = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
+    slug = "/".join(url.rstrip("/").split("/")[-2:])
+    places = [str(path.relative_to(ROOT)) for path in files() if slug in written_by_hand(path)]
+    assert places == ["_config.yml"]
+
+
+def test_no_picture_of_camvid_is_in_the_repository():
+    assert [str(path) for path in files() if PICTURE_OF_CAMVID.match(path.name)] == []
+
+
+@pytest.mark.parametrize("dependency", DEPENDENCIES, ids=lambda dependency: dependency.name)
+def test_dependency_takes_what_colab_has(dependency):
+    name = canonicalize_name(dependency.name)
+    assert name in COLAB, f"Colab is not known to have {name}: installing the library there would bring it"
+    assert dependency.specifier.contains(COLAB[name])
+
+
+@pytest.mark.parametrize("dependency", DEPENDENCIES, ids=lambda dependency: dependency.name)
+def test_dependency_has_a_wide_range(dependency):
+    """A lower bound and no upper one: nothing that a reader has is moved."""
+    assert [specifier.operator for specifier in dependency.specifier] == [">="]
+
+
+def test_python_of_colab_is_taken():
+    assert SpecifierSet(PROJECT["requires-python"]).contains(COLAB["python"])
+
+
+def test_every_pin_is_exact_and_in_the_librarys_ranges():
+    lines = [line.split("#")[0].strip() for line in (ROOT / "requirements.txt").read_text().splitlines()]
+    pins = {canonicalize_name(pin.name): pin for pin in map(Requirement, filter(None, lines))}
+    assert {name: str(pin.specifier) for name, pin in pins.items() if not str(pin.specifier).startswith("==")} == {}
+    for dependency in DEPENDENCIES:
+        (pin,) = pins[canonicalize_name(dependency.name)].specifier
+        assert dependency.specifier.contains(pin.version), dependency
+
+
+def test_library_imports_its_dependencies_and_nothing_else():
+    known = {canonicalize_name(dependency.name) for dependency in DEPENDENCIES}
+    distributions = packages_distributions()
+    foreign = {}
+    for path, tree in syntax().items():
+        for name in {name.split(".")[0] for name in imported(tree)} - sys.stdlib_module_names - {"segformer_edu"}:
+            if not known & {canonicalize_name(owner) for owner in distributions[name]}:
+                foreign[name] = str(path)
+    assert foreign == {}
+
+
+def test_every_room_has_its_place():
+    rooms = {room_of(path) for path in syntax() if path.name != "__init__.py" or path.parent != LIBRARY}
+    assert rooms - set(ROOMS) == set(), "say in ROOMS which rooms the new one may import from"
+
+
+def test_rooms_import_from_rooms_before_them():
+    backwards = []
+    for path, tree in syntax().items():
+        if path == LIBRARY / "__init__.py":
+            continue
+        own = ROOMS.index(room_of(path))
+        rooms = {name.split(".")[1] for name in imported(tree) if name.startswith("segformer_edu.")}
+        backwards += [f"{path.relative_to(ROOT)} imports {room}" for room in rooms if ROOMS.index(room) > own]
+    assert backwards == []
+
+
+def test_public_names_exist_and_are_sorted():
+    names = segformer_edu.__all__
+    assert len(set(names)) == len(names)
+    assert [name for name in names if not hasattr(segformer_edu, name)] == []
+    promised = {"DsConv2d", "LayerNorm", "PreNorm", "EfficientSelfAttention", "MixFeedForward", "MiT", "Segformer"}
+    assert promised | {"load_pretrained", "convert_state_dict", "segment"} <= set(names)
+
+
+@pytest.mark.parametrize("name", segformer_edu.__all__)
+def test_public_name_is_documented(name):
+    value = getattr(segformer_edu, name)
+    text = value.__doc__ or ""
+    first = text.split("\n\n")[0].replace("\n", " ").strip()
+    assert re.match(r"[A-Z].*[.:]$", first), f"{name} does not begin with a sentence: {first!r}"
+    if isinstance(value, type) and issubclass(value, nn.Module):
+        assert value.__doc__ != nn.Module.__doc__
+        for words in ("Args:", "Shapes:", "(B, ", "→", "Source:", "Built in chapter"):
+            assert words in text, f"{name} does not say {words!r}"
+
+
+def functions() -> Iterator[tuple[str, ast.FunctionDef]]:
+    """Every function and method of the library, with a name to find it by."""
+    for path, tree in syntax().items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef):
+                yield f"{path.relative_to(ROOT)}:{node.lineno} {node.name}", node
+
+
+def test_functions_have_type_hints():
+    bare = []
+    for name, node in functions():
+        given = node.args
+        arguments = [*given.posonlyargs, *given.args, *given.kwonlyargs, *filter(None, (given.vararg, given.kwarg))]
+        missing = [a.arg for a in arguments if a.annotation is None and a.arg not in {"self", "cls"}]
+        if missing or node.returns is None:
+            bare.append(f"{name}: {missing or 'return'}")
+    assert bare == []
+
+
+def test_functions_are_short():
+    """About 25 lines: the signature and the docstring are not counted."""
+    lengths = {name: node.body[-1].end_lineno - first_line(node) + 1 for name, node in functions()}
+    assert {name: length for name, length in lengths.items() if length > 30} == {}
+
+
+def first_line(node: ast.FunctionDef) -> int:
+    body = node.body[1:] if ast.get_docstring(node) is not None and len(node.body) > 1 else node.body
+    return body[0].lineno
+
+
+def test_no_assert_guards_the_users_input():
+    asserts = [str(path) for path, tree in syntax().items() for node in ast.walk(tree) if isinstance(node, ast.Assert)]
+    assert asserts == []
+
+
+def test_output_stripping_leaves_a_clean_chapter_alone(tmp_path):
+    """What the pre-commit hook runs and what `make generate` writes agree; an execution count is found."""
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    options = next(hook["entry"].split()[1:] for hook in hooks if hook["id"] == "nbstripout")
+    command = [sys.executable, "-m", "nbstripout", "--verify", *options]
+    chapters = sorted((ROOT / "notebooks").glob("*.ipynb"))
+    assert subprocess.run([*command, *chapters], check=False).returncode == 0
+    notebook = json.loads(chapters[0].read_text())
+    next(cell for cell in notebook["cells"] if cell["cell_type"] == "code")["execution_count"] = 1
+    dirty = tmp_path / "dirty.ipynb"
+    dirty.write_text(json.dumps(notebook))
+    assert subprocess.run([*command, dirty], check=False).returncode == 1
