@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 from pathlib import Path
 
 import torch
@@ -21,6 +22,9 @@ def defaults() -> dict:
     """Return the defaults of `Segformer`, one value a stage where they differ between stages."""
     values = {name: parameter.default for name, parameter in inspect.signature(Segformer).parameters.items()}
     return values | {"num_layers": (values["num_layers"],) * len(values["dims"])}
+
+
+MODEL = defaults()  # read now: while autodoc is at work, a signature holds source text in place of values
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
@@ -72,16 +76,16 @@ class StageTable(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         height, width = map(int, self.arguments)
-        values = defaults()
         with torch.inference_mode():
-            maps = Segformer().mit(torch.zeros(1, values["channels"], height, width), return_layer_outputs=True)
+            maps = Segformer().mit(torch.zeros(1, MODEL["channels"], height, width), return_layer_outputs=True)
         rows = []
-        for stage, (stage_map, heads, ratio) in enumerate(zip(maps, values["heads"], values["reduction_ratio"]), 1):
+        for stage, (stage_map, heads, ratio) in enumerate(zip(maps, MODEL["heads"], MODEL["reduction_ratio"]), 1):
             _, channels, rows_of_map, columns = stage_map.shape
             keys = (rows_of_map // ratio) * (columns // ratio)
-            cells = [stage, f"{rows_of_map}\N{NO-BREAK SPACE}×\N{NO-BREAK SPACE}{columns}", channels, rows_of_map * columns, heads, ratio, keys]
+            size = f"{rows_of_map} × {columns}".replace(" ", "\N{NO-BREAK SPACE}")
+            cells = [stage, size, channels, rows_of_map * columns, heads, ratio, keys]
             rows.append([str(cell) for cell in cells])
-        header = ["Stage", "$H_i × W_i$", "$C_i$", "$N_i$", "heads", "$R_i$", "keys"]
+        header = ["Stage", "Map $H_i × W_i$", "Channels $C_i$", "Tokens $N_i$", "Heads", "Ratio $R_i$", "Keys"]
         return self.parse_text_to_nodes(table(header, rows))
 
 
@@ -94,7 +98,7 @@ class ModelDiagram(SphinxDirective):
             number: self.env.app.builder.get_relative_uri(self.env.docname, f"notebooks/{name}")
             for number, name in names.items()
         }
-        return [nodes.raw("", draw_model(defaults(), links), format="html")]
+        return [nodes.raw("", draw_model(MODEL, links), format="html")]
 
 
 class Prediction(SphinxDirective):
@@ -125,10 +129,21 @@ class RepositoryCommand(SphinxDirective):
         return self.parse_text_to_nodes("```bash\n" + "\n".join(lines) + "\n```")
 
 
+EMPTY_HEADER = re.compile(r"<th\b([^>]*)>\s*(?:<p>\s*</p>)?\s*</th>")
+
+
+def mend_markup(app: Sphinx, page: str, template: str, context: dict, doctree: nodes.document | None) -> None:
+    """Mend what screen readers trip over: bibliography entries under a deprecated role, empty header cells."""
+    body = context.get("body", "").replace('role="doc-biblioentry"', 'role="listitem"')
+    context["body"] = EMPTY_HEADER.sub(r"<td\1></td>", body)
+
+
 def setup(app: Sphinx) -> dict:
+    """Register the directives with Sphinx."""
     app.add_directive("chapter-map", ChapterMap)
     app.add_directive("stage-table", StageTable)
     app.add_directive("model-diagram", ModelDiagram)
     app.add_directive("prediction", Prediction)
     app.add_directive("repository-command", RepositoryCommand)
+    app.connect("html-page-context", mend_markup)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -24,9 +24,7 @@ class Canvas:
     shapes: list[str] = field(default_factory=list)
 
     def box(self, x: float, y: float, width: float, height: float, kind: str = "part", radius: float = 6) -> None:
-        self.shapes.append(
-            f'<rect class="md-{kind}" x="{x}" y="{y}" width="{width}" height="{height}" rx="{radius}"/>'
-        )
+        self.shapes.append(f'<rect class="md-{kind}" x="{x}" y="{y}" width="{width}" height="{height}" rx="{radius}"/>')
 
     def text(self, x: float, y: float, words: str, kind: str = "label", anchor: str = "middle") -> None:
         self.shapes.append(f'<text class="md-{kind}" x="{x}" y="{y}" text-anchor="{anchor}">{escape(words)}</text>')
@@ -85,7 +83,7 @@ class Canvas:
             f'<title id="{self.name}-title">{escape(title)}</title>'
             f'<desc id="{self.name}-desc">{escape(description)}</desc>'
             f'<defs><marker id="{self.name}-head" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="7" '
-            'markerHeight="7" orient="auto-start-reverse"><path class="md-head" d="M0,0.5L10,5L0,9.5z"/></marker></defs>'
+            'markerHeight="7" orient="auto"><path class="md-head" d="M0,0.5L10,5L0,9.5z"/></marker></defs>'
         )
         return head + "".join(self.shapes) + "</svg>"
 
@@ -113,8 +111,9 @@ def stage_texts(model: dict, stage: int) -> tuple[str, str]:
 
 
 def wide_encoder(canvas: Canvas, model: dict) -> None:
+    """Draw the image and the four stages, from left to right."""
     canvas.text(0, 20, "Encoder: four stages", "title", "start")
-    canvas.chapter(178, 20, 5, "start")
+    canvas.chapter(218, 20, 5, "start")
     canvas.street(4, 82, "photo")
     canvas.text(60, 188, "image")
     canvas.text(60, 208, "H × W × 3", "size")
@@ -129,6 +128,7 @@ def wide_encoder(canvas: Canvas, model: dict) -> None:
 
 
 def wide_decoder(canvas: Canvas, model: dict) -> None:
+    """Draw the decoder, under the stages, and the logits."""
     canvas.text(0, 268, "All-MLP decoder", "title", "start")
     canvas.chapter(0, 290, 6, "start")
     for stage in range(4):
@@ -152,10 +152,11 @@ def wide_decoder(canvas: Canvas, model: dict) -> None:
 
 
 def wide_block(canvas: Canvas) -> None:
+    """Draw what is inside a stage, from left to right."""
     canvas.box(0, 540, 958, 200, "stage")
     canvas.text(18, 568, "Inside a stage", "strong", "start")
-    canvas.part(18, 622, 136, 56, ("overlapping", "patch embedding"))
-    canvas.chapter(86, 702, 5)
+    canvas.part(12, 622, 154, 56, ("overlapping", "patch embedding"))
+    canvas.chapter(89, 702, 5)
     canvas.box(190, 580, 682, 140, "repeat")
     canvas.text(862, 600, "n times", "size", "end")
     middle = 650
@@ -163,7 +164,7 @@ def wide_block(canvas: Canvas) -> None:
     for x, width, lines, number in (*boxes, (688, 104, ("Mix-FFN",), 4)):
         canvas.part(x, 622, width, 56, tuple(lines), "attention" if number == 3 else "part")
         canvas.chapter(x + width / 2, 702, number)
-    for start, end in ((154, 213), (320, 341), (474, 492), (522, 557), (664, 685), (792, 816), (846, 900)):
+    for start, end in ((166, 213), (320, 341), (474, 492), (522, 557), (664, 685), (792, 816), (846, 900)):
         canvas.arrow((start, middle), (end, middle))
     for start, end in ((202, 507), (540, 831)):
         canvas.plus(end, middle)
@@ -172,6 +173,7 @@ def wide_block(canvas: Canvas) -> None:
 
 
 def narrow_encoder(canvas: Canvas, model: dict) -> None:
+    """Draw the image and the four stages, from top to bottom."""
     canvas.text(0, 18, "Encoder: four stages", "title", "start")
     canvas.chapter(300, 18, 5, "end")
     canvas.street(10, 34, "photo")
@@ -190,6 +192,7 @@ def narrow_encoder(canvas: Canvas, model: dict) -> None:
 
 
 def narrow_decoder(canvas: Canvas, model: dict) -> None:
+    """Draw the decoder, under the stages, and the logits."""
     canvas.text(0, 606, "All-MLP decoder", "title", "start")
     canvas.chapter(300, 606, 6, "end")
     width, total = model["decoder_dim"], len(model["dims"]) * model["decoder_dim"]
@@ -211,6 +214,7 @@ def narrow_decoder(canvas: Canvas, model: dict) -> None:
 
 
 def narrow_block(canvas: Canvas) -> None:
+    """Draw what is inside a stage, from top to bottom."""
     canvas.box(0, 1026, 358, 526, "stage")
     canvas.text(16, 1052, "Inside a stage", "strong", "start")
     canvas.part(56, 1068, 190, 46, ("overlapping", "patch embedding"))
@@ -221,7 +225,8 @@ def narrow_block(canvas: Canvas) -> None:
     for y, lines, number in (*parts, (1342, ("LayerNorm",), 2), (1406, ("Mix-FFN",), 4)):
         canvas.part(56, y, 190, 46, lines, "attention" if number == 3 else "part")
         canvas.chapter(258, y + 28, number, "start")
-    for start, end in ((1114, 1161), (1210, 1225), (1274, 1287), (1317, 1339), (1388, 1403), (1452, 1465), (1495, 1521)):
+    inner = ((1210, 1225), (1274, 1287), (1317, 1339), (1388, 1403), (1452, 1465))
+    for start, end in ((1114, 1161), *inner, (1495, 1521)):
         canvas.arrow((151, start), (151, end))
     for start, end in ((1148, 1302), (1326, 1480)):
         canvas.plus(151, end)
