@@ -6,6 +6,7 @@ from segformer_edu.convolution import DsConv2d
 from segformer_edu.decoder import MLPDecoder
 from segformer_edu.encoder import MiT
 from segformer_edu.feedforward import MixFeedForward
+from segformer_edu.inference import segment
 from segformer_edu.normalization import LayerNorm, PreNorm
 from segformer_edu.parts import SKETCH, Parts
 from segformer_edu.segformer import Segformer
@@ -23,4 +24,5 @@ __all__ = [
     "Segformer",
     "convert_state_dict",
     "load_pretrained",
+    "segment",
 ]

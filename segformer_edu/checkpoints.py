@@ -108,7 +108,7 @@ def read_state_dict(path: Path) -> Mapping[str, torch.Tensor]:
         )
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
         raise ValueError(
             f"{path} cannot be read as weights ({path.stat().st_size} bytes): truncated, corrupt, or more than tensors."
             f" Fetch it again, or save it anew with torch.save(model.state_dict(), path)."

@@ -19,6 +19,7 @@ from segformer_edu.data.pairs import VOID
 from segformer_edu.data.pictures import normalize
 from segformer_edu.metrics import Scores, confusion_matrix
 from segformer_edu.plots import LiveCurve
+from segformer_edu.seeds import seeded_generator
 
 Pairs = Sequence[tuple[torch.Tensor, torch.Tensor]]
 
@@ -211,8 +212,7 @@ def fit(
     try:
         for step, (images, masks) in enumerate(bar, start):
             if augment is not None:
-                generator = torch.Generator().manual_seed(recipe.seed * 2**32 + step)
-                images, masks = augment(images, masks, generator)
+                images, masks = augment(images, masks, seeded_generator(recipe.seed, step))
             loss = segmentation_loss(model(normalize(images.to(device))), masks.to(device), ignore_index)
             update(optimizer, schedule, loss, step)
             history.losses.append(loss.item())

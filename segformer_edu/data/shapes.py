@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch.utils.data import Dataset
 
 from segformer_edu.arguments import check_positive
+from segformer_edu.seeds import seeded_generator
 
 SIDES = (None, 64, 4, 3)  # a disc is a polygon of very many sides
 CLASSES = ("background", "disc", "square", "triangle")
@@ -68,7 +69,7 @@ class Shapes(Dataset):
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         if not 0 <= index < self.length:
             raise IndexError(f"index {index} is out of range; there are {self.length} pictures, from 0 on.")
-        generator = torch.Generator().manual_seed(self.seed * 2**32 + index)
+        generator = seeded_generator(self.seed, index)
         image = self.surface(generator).mean(dim=0, keepdim=True).expand(3, -1, -1)  # the background is grey
         mask = torch.zeros(self.size, self.size, dtype=torch.long)
         axis = torch.arange(self.size, dtype=torch.float) / self.size

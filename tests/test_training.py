@@ -1,0 +1,190 @@
+"""Training: it learns, it goes on where it stopped, it says what is wrong."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from samples import SMALL
+from torch import nn
+
+from segformer_edu import Segformer
+from segformer_edu.data import VOID, Augmentation, Shapes, normalize
+from segformer_edu.metrics import Scores, confusion_matrix
+from segformer_edu.training import Recipe, batch_indices, evaluate, fit, segmentation_loss
+
+RECIPE = Recipe(steps=6, batch_size=2, warm_up=2, validate_every=3)
+QUIET = {"progress": False, "device": torch.device("cpu")}
+
+
+def model(seed=0, **options):
+    torch.manual_seed(seed)
+    return Segformer(**SMALL | {"decoder_dim": 16} | options)
+
+
+def weights(module):
+    return torch.cat([parameter.detach().flatten() for parameter in module.parameters()])
+
+
+class Stops:
+    """Pairs that fail at the ``count``-th reading."""
+
+    def __init__(self, data, count, error):
+        self.data, self.count, self.error = data, count, error
+
+    def __len__(self):
+        return len(self.data)
+
+    def __getitem__(self, index):
+        self.count -= 1
+        if self.count < 0:
+            raise self.error
+        return self.data[index]
+
+
+def test_learns_one_batch_by_heart():
+    data = Shapes(2, size=32)
+    learner = model(dims=(16, 32, 32, 32), heads=(1, 2, 2, 2))
+    before = evaluate(learner, data, progress=False)
+    history = fit(learner, data, Recipe(steps=60, batch_size=2, learning_rate=5e-3, warm_up=5), **QUIET)
+    assert history.losses[-1] < 0.5 * history.losses[0]
+    assert evaluate(learner, data, progress=False).accuracy > before.accuracy + 0.1
+
+
+def test_repeatable_but_for_the_seed():
+    runs = []
+    for seed in (0, 0, 1):
+        learner = model()
+        recipe = Recipe(steps=3, batch_size=2, seed=seed)
+        fit(learner, Shapes(8, size=32), recipe, augment=Augmentation(), **QUIET)
+        runs.append(weights(learner))
+    assert torch.equal(runs[0], runs[1])
+    assert not torch.equal(runs[0], runs[2])
+
+
+def test_history_and_validations():
+    data = Shapes(8, size=32)
+    history = fit(model(), data, RECIPE, validation=Shapes(2, size=32, seed=1), **QUIET)
+    assert len(history.losses) == 6
+    assert list(history.validations) == [3, 6]
+    assert all(0 <= value <= 1 for value in history.validations.values())
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError("the disk is gone")])
+def test_goes_on_as_if_never_interrupted(tmp_path, capsys, error):
+    data, options = Shapes(8, size=32), {"augment": Augmentation(), **QUIET}
+    whole = model()
+    expected = fit(whole, data, RECIPE, **options)
+
+    file = tmp_path / "run" / "state.pt"
+    try:
+        fit(model(), Stops(data, 9, error), RECIPE, checkpoint=file, **options)
+    except OSError:
+        pass
+    else:
+        assert "Interrupted after" in capsys.readouterr().out
+    again = model(seed=5)  # whatever it holds is replaced
+    history = fit(again, data, RECIPE, checkpoint=file, **options)
+    assert history == expected
+    assert torch.equal(weights(again), weights(whole))
+    assert [path.name for path in file.parent.iterdir()] == ["state.pt"]
+    assert fit(again, data, RECIPE, checkpoint=file, **options) == expected  # nothing left to do
+
+
+def test_a_checkpoint_of_something_else(tmp_path):
+    data, file = Shapes(4, size=32), tmp_path / "state.pt"
+    fit(model(), data, RECIPE, checkpoint=file, **QUIET)
+    with pytest.raises(ValueError, match=r"made with \{'steps': 6\}"):
+        fit(model(), data, Recipe(**vars(RECIPE) | {"steps": 7}), checkpoint=file, **QUIET)
+    with pytest.raises(ValueError, match="another model's weights"):
+        fit(model(decoder_dim=8), data, RECIPE, checkpoint=file, **QUIET)
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(ValueError, match=r"no checkpoint of fit .* delete"):
+        fit(model(), data, RECIPE, checkpoint=file, **QUIET)
+
+
+def test_rate():
+    recipe = Recipe(steps=10, warm_up=4)
+    rates = [recipe.rate(step) for step in range(11)]
+    assert rates[:4] == [0.25, 0.5, 0.75, 1.0]
+    assert rates[4:] == pytest.approx([1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6, 0])
+
+
+def test_every_epoch_sees_every_image_once():
+    recipe = Recipe(batch_size=3)
+    drawn = [index for step in range(14) for index in batch_indices(step, 7, recipe)]
+    epochs = [drawn[start : start + 7] for start in range(0, 42, 7)]
+    assert all(sorted(epoch) == list(range(7)) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) > 1
+
+
+def test_loss_is_pytorchs_over_the_pixels_that_count():
+    torch.manual_seed(0)
+    logits, masks = torch.randn(2, 4, 8, 9), torch.randint(0, 4, (2, 32, 36))
+    masks[0, :5] = VOID
+    full = F.interpolate(logits, size=(32, 36), mode="bilinear", align_corners=False)
+    expected = F.cross_entropy(full, masks, ignore_index=VOID)
+    torch.testing.assert_close(segmentation_loss(logits, masks), expected)
+    changed = logits.clone().requires_grad_()
+    nothing = segmentation_loss(changed, torch.full_like(masks, VOID))
+    nothing.backward()
+    assert nothing == 0
+    assert (changed.grad == 0).all()
+
+
+def test_evaluate_sums_before_it_divides():
+    data = Shapes(5, size=32)
+    learner = model().eval()
+    total = 0
+    with torch.no_grad():
+        for image, mask in data:
+            logits = F.interpolate(learner(normalize(image)[None]), size=mask.shape, mode="bilinear")
+            total = total + confusion_matrix(logits.argmax(1)[0], mask, 4)
+    learner.train()
+    scores = evaluate(learner, data, batch_size=2, progress=False)
+    assert torch.equal(scores.confusion, Scores(total).confusion)
+    assert learner.training  # as it was
+
+
+@pytest.mark.parametrize("num_classes", [2, 3])
+def test_too_few_classes(num_classes):
+    with pytest.raises(ValueError, match=f"model has {num_classes} classes"):
+        fit(model(num_classes=num_classes), Shapes(4, size=32), RECIPE, **QUIET)
+
+
+def test_no_data():
+    for call in (fit, evaluate):
+        with pytest.raises(ValueError, match="data is empty"):
+            call(model(), [])
+
+
+@pytest.mark.parametrize("bad", [{"steps": 0}, {"learning_rate": -1}, {"batch_size": 0}])
+def test_bad_recipe(bad):
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        Recipe(**bad)
+
+
+def test_a_loss_that_is_not_finite_keeps_the_weights(tmp_path):
+    class Explodes(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Conv2d(3, 4, 1)
+
+        def forward(self, x):
+            return self.layer(x) * math.inf
+
+    learner = Explodes()
+    before = weights(learner)
+    with pytest.raises(FloatingPointError, match="lower learning rate"):
+        fit(learner, Shapes(4, size=32), RECIPE, **QUIET)
+    assert torch.equal(weights(learner), before)
+
+
+def test_bar_and_curve(capsys):
+    from IPython.utils.capture import capture_output
+
+    with capture_output(stdout=False, stderr=False):
+        fit(model(), Shapes(4, size=32), RECIPE, live=True, device=torch.device("cpu"))
+    assert "train:" in capsys.readouterr().err
