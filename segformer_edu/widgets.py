@@ -121,7 +121,7 @@ def check_controls(controls: Mapping[str, Sequence[Any]]) -> None:
 
 
 def nested(states: Mapping[tuple[int, ...], str], controls: Sequence[ipywidgets.Widget]) -> ipywidgets.Widget:
-    """Return a ``Stack`` whose pages are again ``Stack``, one depth a control, joined to the controls by links that the browser follows.
+    """Return a ``Stack`` of further ones, one depth a control, joined to the controls by links the browser follows.
 
     The states share one layout and one style, which keeps the page small.
     """
