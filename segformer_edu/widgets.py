@@ -22,12 +22,12 @@ SHADES = 16
 """How many strengths of colour an overlay knows: 4 bits a pixel, so that hundreds of them fit into a page."""
 
 STYLE = """<style>
-.segformer-layers {{position: relative; width: {width}px; max-width: 100%; aspect-ratio: {columns} / {rows}}}
-.segformer-layers img {{position: absolute; inset: 0; width: 100%; height: 100%; margin: 0;
+.layers-{name} {{position: relative; width: {width}px; max-width: 100%; aspect-ratio: {columns} / {rows};
+  background: url({address}) 0 0 / 100% 100%}}
+.layers-{name} img {{position: absolute; inset: 0; width: 100%; height: 100%; margin: 0;
   background: none !important; filter: none !important; image-rendering: pixelated}}
-.segformer-layers i {{position: absolute; width: 14px; height: 14px; margin: -9px; border: 2px solid #fff;
+.layers-{name} i {{position: absolute; width: 14px; height: 14px; margin: -9px; border: 2px solid #fff;
   border-radius: 50%; box-shadow: 0 0 0 2px #000, inset 0 0 0 2px #000}}
-.segformer-layers-{name} {{background: url({address}) 0 0 / 100% 100%}}
 </style>"""
 
 
@@ -72,8 +72,7 @@ def layers(
         raise ValueError("alt is empty; expected a sentence that tells a reader who cannot see what the state shows.")
     top, left = (f"{100 * fraction:.1f}%" for fraction in mark)
     return (
-        f'<div class="segformer-layers segformer-layers-{name}">'
-        f'<img alt="{html.escape(alt)}" src="{address(overlay(strength))}">'
+        f'<div class="layers-{name}"><img alt="{html.escape(alt)}" src="{address(overlay(strength))}">'
         f'<i style="top: {top}; left: {left}"></i></div>{html.escape(caption)}'
     )
 

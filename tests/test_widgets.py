@@ -157,7 +157,7 @@ def test_the_browser_alone_moves_it():
 
         def shown(alt: str) -> None:
             page.wait_for_function(
-                "alt => [...document.querySelectorAll('.segformer-layers img')]"
+                "alt => [...document.querySelectorAll('.layers-test img')]"
                 ".filter(image => image.checkVisibility()).map(image => image.alt).join() === alt",
                 arg=alt,
                 timeout=20_000,
