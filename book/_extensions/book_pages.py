@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 import yaml
-from chapters import CODE_LINES_A_MINUTE, ROOT, WORDS_A_MINUTE, read_chapter
+from chapter_facts import CODE_LINES_A_MINUTE, ROOT, WORDS_A_MINUTE, read_chapter
 from docutils import nodes
 from model_diagram import draw_model
 from sphinx.application import Sphinx
@@ -45,7 +45,7 @@ class ChapterMap(SphinxDirective):
         rows = [self.row(entry) for entry in yaml.safe_load("\n".join(self.content))]
         text = table(["Chapter", "You build", "To read", "To run"], rows)
         text += (
-            f"\n\nTo read: {WORDS_A_MINUTE} words of prose or {CODE_LINES_A_MINUTE} lines of code a minute. "
+            f"\n\nTo read: {WORDS_A_MINUTE} words of prose or {CODE_LINES_A_MINUTE} lines of code a minute, to the nearest 5 minutes. "
             f"To run: {self.machine()}"
         )
         return self.parse_text_to_nodes(text)
@@ -129,13 +129,13 @@ class RepositoryCommand(SphinxDirective):
         return self.parse_text_to_nodes("```bash\n" + "\n".join(lines) + "\n```")
 
 
-EMPTY_HEADER = re.compile(r"<th\b([^>]*)>\s*(?:<p>\s*</p>)?\s*</th>")
+EMPTY_HEADER = re.compile(r"<th\b[^>]*>\s*(?:<p>\s*</p>)?\s*</th>")
 
 
 def mend_markup(app: Sphinx, page: str, template: str, context: dict, doctree: nodes.document | None) -> None:
     """Mend what screen readers trip over: bibliography entries under a deprecated role, empty header cells."""
     body = context.get("body", "").replace('role="doc-biblioentry"', 'role="listitem"')
-    context["body"] = EMPTY_HEADER.sub(r"<td\1></td>", body)
+    context["body"] = EMPTY_HEADER.sub("<td></td>", body)
 
 
 def setup(app: Sphinx) -> dict:

@@ -33,7 +33,7 @@ function nameControls(widget) {
 }
 
 // What scrolls sideways can be reached and scrolled by the keyboard.
-const BOXES = "pre, div.math, mjx-container, .pst-scrollable-table-container, .output, .widget-subarea, .highlight";
+const BOXES = "pre, div.math, mjx-container, .pst-scrollable-table-container, .output, .widget-subarea, .widget-box, .highlight";
 function reachBoxes() {
   for (const box of document.querySelectorAll(`.bd-article :is(${BOXES})`)) {
     const style = getComputedStyle(box).overflowX;

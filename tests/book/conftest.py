@@ -13,7 +13,7 @@ from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
 HTML = ROOT / "_build" / "html"
-sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "book" / "_extensions")]
+sys.path[:0] = [str(ROOT / "book" / "_extensions"), str(ROOT / "tools")]
 
 from browser import OPTIONS, REMEDY, find_chromium  # noqa: E402
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 from bs4 import BeautifulSoup
+from chapter_facts import read_chapter
 from pages import CHAPTERS, HTML, PAGES, ROOT, built_pages, documents_of_toc
 
 import segformer_edu
@@ -104,6 +105,13 @@ def test_the_map_of_chapters_has_each_chapter_with_its_times():
         name = link.removeprefix("../notebooks/").removesuffix(".html")
         assert re.fullmatch(r"\d+ min", reading)
         assert running == f"{seconds[name]['seconds']:.0f} s"
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_a_chapter_and_the_map_agree_on_its_minutes(chapter):
+    head = read(f"{chapter}.html").find("article").text.split("Open this chapter", 1)[0]
+    minutes = read_chapter(chapter.removeprefix("notebooks/")).reading_minutes
+    assert re.search(rf"\b{minutes} minutes to read", head), f"expected '{minutes} minutes to read' under the title"
 
 
 @pytest.mark.parametrize(("number", "size"), [(0, (512, 512)), (1, (360, 480))])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 WORDS_A_MINUTE = 200
-CODE_LINES_A_MINUTE = 20
+CODE_LINES_A_MINUTE = 30
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,9 @@ class Chapter:
 
     @property
     def reading_minutes(self) -> int:
-        """Minutes to read: prose at 200 words a minute, code at 20 lines a minute; at least one."""
-        return max(1, round(self.words / WORDS_A_MINUTE + self.code_lines / CODE_LINES_A_MINUTE))
+        """Minutes to read prose and code at the rates above, to the nearest five."""
+        minutes = self.words / WORDS_A_MINUTE + self.code_lines / CODE_LINES_A_MINUTE
+        return max(5, 5 * round(minutes / 5))
 
 
 def source(cell: dict) -> str:
@@ -44,7 +45,7 @@ def read_chapter(name: str, root: Path = ROOT) -> Chapter | None:
     heading = re.search(r"^# +(.+)$", prose, flags=re.MULTILINE)
     if heading is None:
         raise ValueError(f"{path}: no heading. Expected a Markdown cell with a line '# Title', the chapter's title.")
-    title = re.sub(r"^(Chapter )?\d+[.:]? *", "", heading[1]).replace("`", "")
+    title = re.sub(r"^\d+\s*[.·:]?\s*", "", heading[1]).replace("`", "")
     code_lines = sum(bool(line.strip()) for line in code.splitlines())
     return Chapter(name, title, len(re.findall(r"\w+", prose)), code_lines, running_seconds(root).get(name))
 
