@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,11 +10,21 @@ import torch
 
 def check_positive(**values: int) -> None:
     """Raise TypeError or ValueError unless every value is a positive whole number."""
+    check_whole(1, "a positive whole number, e.g. 32", values)
+
+
+def check_not_negative(**values: int) -> None:
+    """Raise TypeError or ValueError unless every value is a whole number from 0 up."""
+    check_whole(0, "a whole number from 0 up", values)
+
+
+def check_whole(smallest: int, expected: str, values: Mapping[str, int]) -> None:
+    """Raise TypeError or ValueError unless every value is a whole number from ``smallest`` up."""
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, int):
-            raise TypeError(f"{name} is {value!r} ({type(value).__name__}); expected a positive whole number, e.g. 32.")
-        if value < 1:
-            raise ValueError(f"{name} is {value}; expected a positive whole number, e.g. 32.")
+            raise TypeError(f"{name} is {value!r} ({type(value).__name__}); expected {expected}.")
+        if value < smallest:
+            raise ValueError(f"{name} is {value}; expected {expected}.")
 
 
 def check_divisible(*, dim: int, heads: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from segformer_edu.arguments import check_map, check_positive
+from segformer_edu.arguments import check_map, check_not_negative, check_positive
 
 
 class DsConv2d(nn.Module):
@@ -32,12 +32,13 @@ class DsConv2d(nn.Module):
     ) -> None:
         super().__init__()
         check_positive(dim_in=dim_in, dim_out=dim_out, kernel_size=kernel_size, stride=stride)
-        self.dim_in = dim_in
+        check_not_negative(padding=padding)
+        self.dim_in, self.smallest = dim_in, max(1, kernel_size - 2 * padding)
         self.net = nn.Sequential(
             nn.Conv2d(dim_in, dim_in, kernel_size, padding=padding, stride=stride, groups=dim_in, bias=bias),
             nn.Conv2d(dim_in, dim_out, kernel_size=1, bias=bias),
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        check_map(x, self.dim_in)
+        check_map(x, self.dim_in, smallest=self.smallest)
         return self.net(x)

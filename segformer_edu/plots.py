@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import matplotlib as mpl
 import numpy as np
 import torch
-from IPython.display import HTML, DisplayHandle, display
+from IPython.display import HTML, display
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -63,17 +63,13 @@ def to_html(figure: Figure, alt: str) -> str:
     )
 
 
-def show(figure: Figure, alt: str, handle: DisplayHandle | None = None) -> DisplayHandle | None:
-    """Show the figure with its alt text; with the ``handle`` of an earlier call, in that figure's place.
+def show(figure: Figure, alt: str) -> None:
+    """Show the figure with its alt text.
 
     Raises:
         ValueError: an empty ``alt``.
     """
-    picture = HTML(to_html(figure, alt))
-    if handle is None:
-        return display(picture, display_id=True)
-    handle.update(picture)
-    return handle
+    display(HTML(to_html(figure, alt)))
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]], caption: str) -> None:
@@ -275,4 +271,8 @@ class LiveCurve:
         if validations:
             told = ", ".join(f"{value:.2f} after {step}" for step, value in validations.items())
             alt += f"; validation mIoU {told} steps"
-        self.handle = show(training_curve(losses, validations), alt + ".", self.handle)
+        picture = HTML(to_html(training_curve(losses, validations), alt + "."))
+        if self.handle is None:
+            self.handle = display(picture, display_id=True)
+        else:
+            self.handle.update(picture)

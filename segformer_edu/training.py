@@ -78,6 +78,12 @@ def choose_device() -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
+def check_data(data: Pairs) -> None:
+    """Raise ValueError if there is nothing to learn from."""
+    if not len(data):
+        raise ValueError("data is empty; expected at least one pair of an image and a class map.")
+
+
 @lru_cache(maxsize=2)
 def permutation(length: int, seed: int) -> list[int]:
     """Return the numbers below ``length`` in a random order that ``seed`` alone decides."""
@@ -140,8 +146,7 @@ def evaluate(
 
     Source: chapter 7.
     """
-    if not len(data):
-        raise ValueError("data is empty; expected at least one pair of an image and a class map.")
+    check_data(data)
     device = device or next(model.parameters()).device
     model.to(device)
     training = model.training
@@ -196,15 +201,9 @@ def fit(
 
     Source: chapter 7.
     """
-    if not len(data):
-        raise ValueError("data is empty; expected at least one pair of an image and a class map.")
-    device = device or choose_device()
-    model.to(device).train()
-    optimizer = torch.optim.AdamW(model.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, recipe.rate)
-    state = TrainingState(model, optimizer, schedule, recipe, Path(checkpoint) if checkpoint else None)
-    history = state.load(device)
-    start = len(history.losses)
+    check_data(data)
+    run = Run.start(model, recipe, device or choose_device(), checkpoint)
+    start = len(run.history.losses)
     batches = [batch_indices(step, len(data), recipe) for step in range(start, recipe.steps)]
     loader = DataLoader(data, batch_sampler=batches, num_workers=workers)
     curve = LiveCurve() if live else None
@@ -213,81 +212,103 @@ def fit(
         for step, (images, masks) in enumerate(bar, start):
             if augment is not None:
                 images, masks = augment(images, masks, seeded_generator(recipe.seed, step))
-            loss = segmentation_loss(model(normalize(images.to(device))), masks.to(device), ignore_index)
-            update(optimizer, schedule, loss, step)
-            history.losses.append(loss.item())
-            bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
-            done = step + 1
-            if validation is not None and (done % recipe.validate_every == 0 or done == recipe.steps):
-                scores = evaluate(model, validation, ignore_index=ignore_index, device=device, progress=False)
-                history.validations[done] = scores.mean_iou
-            if done % recipe.validate_every == 0:
-                state.save(history)
+            loss = run.step(images, masks, ignore_index)
+            bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+            if (step + 1) % recipe.validate_every == 0 or step + 1 == recipe.steps:
+                run.validate(validation, ignore_index)
+                run.save()
             if curve is not None:
-                curve.update(history.losses, history.validations)
+                curve.update(run.history.losses, run.history.validations)
     except KeyboardInterrupt:
-        print(f"Interrupted after {len(history.losses)} of {recipe.steps} steps.", state.explain())
-    state.save(history)
+        run.save()
+        print(f"Interrupted after {len(run.history.losses)} of {recipe.steps} steps. {run.whereabouts()}")
     if curve is not None:
-        curve.draw(history.losses, history.validations)
-    return history
-
-
-def update(
-    optimizer: torch.optim.Optimizer, schedule: torch.optim.lr_scheduler.LRScheduler, loss: torch.Tensor, step: int
-) -> None:
-    """Take one step down the gradient.
-
-    Raises:
-        FloatingPointError: a loss that is not finite; the weights are not touched.
-    """
-    if not torch.isfinite(loss):
-        raise FloatingPointError(
-            f"The loss is {loss.item()} at step {step}; expected a finite number. A lower learning rate or a longer "
-            f"warm-up helps most often. The weights are those before this step."
-        )
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-    schedule.step()
+        curve.draw(run.history.losses, run.history.validations)
+    return run.history
 
 
 @dataclass(frozen=True)
-class TrainingState:
-    """Everything that training has to find again in order to go on: saved whole, or not at all."""
+class Run:
+    """A training in progress: everything that it has to find again in order to go on.
+
+    Attributes:
+        model: what is trained.
+        recipe: how long and how fast.
+        optimizer: AdamW.
+        schedule: of the learning rate.
+        history: of the losses and validations so far.
+        path: of the checkpoint, if there is to be one.
+    """
 
     model: nn.Module
+    recipe: Recipe
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
-    recipe: Recipe
+    history: History
     path: Path | None
 
-    def save(self, history: History) -> None:
-        """Write the file in one move, so that an interruption leaves the earlier one."""
+    @classmethod
+    def start(cls, model: nn.Module, recipe: Recipe, device: torch.device, checkpoint: str | Path | None) -> Run:
+        """Start a training, or go on with the one in ``checkpoint``."""
+        model.to(device).train()
+        optimizer = torch.optim.AdamW(model.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, recipe.rate)
+        run = cls(model, recipe, optimizer, schedule, History(), Path(checkpoint) if checkpoint else None)
+        if run.path is not None and run.path.is_file():
+            run.load(device)
+        return run
+
+    def step(self, images: torch.Tensor, masks: torch.Tensor, ignore_index: int) -> float:
+        """Take one step down the gradient of a batch; return the loss before it.
+
+        Raises:
+            FloatingPointError: a loss that is not finite; the weights are not touched.
+        """
+        device = next(self.model.parameters()).device
+        loss = segmentation_loss(self.model(normalize(images.to(device))), masks.to(device), ignore_index)
+        if not torch.isfinite(loss):
+            raise FloatingPointError(
+                f"The loss is {loss.item()} at step {len(self.history.losses)}; expected a finite number. A lower "
+                f"learning rate or a longer warm-up helps most often. The weights are those before this step."
+            )
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        self.schedule.step()
+        self.history.losses.append(loss.item())
+        return loss.item()
+
+    def validate(self, validation: Pairs | None, ignore_index: int) -> None:
+        """Note the mIoU on ``validation``, if there is any."""
+        if validation is not None:
+            scores = evaluate(self.model, validation, ignore_index=ignore_index, progress=False)
+            self.history.validations[len(self.history.losses)] = scores.mean_iou
+
+    def save(self) -> None:
+        """Write the checkpoint in one move, so that an interruption leaves the earlier one."""
         if self.path is None:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         part = self.path.with_name(self.path.name + ".part")
         state = {name: getattr(self, name).state_dict() for name in ("model", "optimizer", "schedule")}
-        torch.save(state | {"recipe": asdict(self.recipe), "history": asdict(history)}, part)
+        torch.save(state | {"recipe": asdict(self.recipe), "history": asdict(self.history)}, part)
         os.replace(part, self.path)
 
-    def load(self, device: torch.device) -> History:
-        """Return the history so far, everything else put back; an empty one where there is no file.
+    def load(self, device: torch.device) -> None:
+        """Put everything back as the checkpoint has it.
 
         Raises:
             ValueError: a file that is no checkpoint, or of another recipe or model.
         """
-        if self.path is None or not self.path.is_file():
-            return History()
         advice = f"Give another file name to start afresh, or delete {self.path}."
         try:
             saved = torch.load(self.path, map_location=device, weights_only=True)
             recipe, history = saved["recipe"], History(**saved["history"])
         except Exception as error:
             raise ValueError(f"{self.path} is no checkpoint of fit ({error}). {advice}") from error
-        if recipe != asdict(self.recipe):
-            other = {name: value for name, value in recipe.items() if asdict(self.recipe)[name] != value}
+        wanted = asdict(self.recipe)
+        if recipe != wanted:
+            other = {name: value for name, value in recipe.items() if wanted.get(name) != value}
             raise ValueError(f"{self.path} was made with {other}, unlike this recipe. {advice}")
         try:
             self.model.load_state_dict(saved["model"])
@@ -295,9 +316,10 @@ class TrainingState:
             raise ValueError(f"{self.path} holds another model's weights. {advice} ({error})") from error
         self.optimizer.load_state_dict(saved["optimizer"])
         self.schedule.load_state_dict(saved["schedule"])
-        return history
+        self.history.losses.extend(history.losses)
+        self.history.validations.update(history.validations)
 
-    def explain(self) -> str:
+    def whereabouts(self) -> str:
         """Say where the work so far is."""
         if self.path is None:
             return "The model keeps what it has learned; with checkpoint=, fit can go on later."

@@ -22,7 +22,7 @@ SHADES = 16
 """How many strengths of colour an overlay knows: 4 bits a pixel, so that hundreds of them fit into a page."""
 
 STYLE = """<style>
-.layers-{name} {{position: relative; width: {width}px; max-width: 100%; aspect-ratio: {columns} / {rows};
+.layers-{name} {{position: relative; width: 100%; max-width: {width}px; aspect-ratio: {columns} / {rows};
   background: url({address}) 0 0 / 100% 100%}}
 .layers-{name} img {{position: absolute; inset: 0; width: 100%; height: 100%; margin: 0;
   background: none !important; filter: none !important; image-rendering: pixelated}}
@@ -124,7 +124,7 @@ def nested(states: Mapping[tuple[int, ...], str], controls: Sequence[ipywidgets.
 
     The states share one layout and one style, which keeps the page small.
     """
-    shared = ipywidgets.HTML()
+    shared = ipywidgets.HTML(layout={"width": "100%", "margin": "0"})
 
     def build(chosen: tuple[int, ...]) -> ipywidgets.Widget:
         if len(chosen) == len(controls):
@@ -140,7 +140,7 @@ def nested(states: Mapping[tuple[int, ...], str], controls: Sequence[ipywidgets.
 
 def swapped(states: Mapping[tuple[int, ...], str], controls: Sequence[ipywidgets.Widget]) -> ipywidgets.HTML:
     """Return one picture that the kernel replaces whenever a control moves, for an ipywidgets without ``Stack``."""
-    page = ipywidgets.HTML()
+    page = ipywidgets.HTML(layout={"width": "100%", "margin": "0"})
 
     def update(_: object = None) -> None:
         page.value = states[tuple(moved.index for moved in controls)]

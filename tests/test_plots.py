@@ -85,11 +85,29 @@ def test_figure_is_one_image_with_its_alt_text(shown):
     assert picture.width >= 500
 
 
-def test_figure_takes_an_earlier_ones_place():
+def test_live_curve_is_drawn_in_its_own_place(monkeypatch):
     handle = Mock()
-    assert plots.show(plots.figure()[0], alt="second", handle=handle) is handle
+    first = Mock(return_value=handle)
+    monkeypatch.setattr(plots, "display", first)
+    curve = plots.LiveCurve(seconds=0)
+    curve.update([], {})
+    curve.update([2.0], {})
+    curve.update([2.0, 1.0], {2: 0.25})
+    assert first.call_count == 1
     (picture,) = handle.update.call_args.args
-    assert 'alt="second"' in picture.data
+    assert "over 2 steps, from 2.00" in picture.data
+    assert "validation mIoU 0.25 after 2 steps" in picture.data
+
+
+def test_live_curve_waits_between_two_drawings(monkeypatch):
+    handle = Mock()
+    monkeypatch.setattr(plots, "display", Mock(return_value=handle))
+    curve = plots.LiveCurve(seconds=3600)
+    for steps in range(1, 6):
+        curve.update([1.0] * steps, {})
+    assert handle.update.call_count == 0
+    curve.draw([1.0] * 6, {})
+    assert handle.update.call_count == 1
 
 
 def test_table_names_rows_and_columns(shown):

@@ -14,7 +14,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 SETUP = (
     '"google.colab" in str(get_ipython()) and get_ipython().system("pip install --quiet --no-deps git+{url}");'
-    "  # on Colab: this library alone; elsewhere: nothing"
+    "  # fmt: skip"
 )
 COLAB = "https://colab.research.google.com/github/{slug}/blob/{branch}/notebooks/{name}"
 

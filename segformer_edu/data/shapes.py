@@ -11,34 +11,39 @@ from torch.utils.data import Dataset
 from segformer_edu.arguments import check_positive
 from segformer_edu.seeds import seeded_generator
 
-SIDES = (None, 64, 4, 3)  # a disc is a polygon of very many sides
+SIDES = (None, None, 4, 3)  # of the background, which has no outline, of discs, which have no sides, and so on
 CLASSES = ("background", "disc", "square", "triangle")
+TYPICAL = ((0.5, 0.5, 0.5), (0.35, 0.5, 0.75), (0.75, 0.6, 0.35), (0.4, 0.7, 0.45))  # red, green, blue of each class
+SPREAD = 0.04
 COLOURS = ("#DDDDDD", "#0072B2", "#E69F00", "#009E73")
 
 
-def inside_polygon(grid: torch.Tensor, sides: int, radius: float, angle: float) -> torch.Tensor:
+def inside_polygon(grid: torch.Tensor, sides: int | None, radius: float, angle: float) -> torch.Tensor:
     """Say which points lie in a regular polygon around the origin.
 
     Args:
         grid: the points' coordinates (2, H, W).
-        sides: of the polygon.
-        radius: of a disc of the same area, in the grid's unit: so no class is told by its size.
+        sides: of the polygon; None is a disc.
+        radius: of the disc of the same area, in the grid's unit: so no class is told by its size.
         angle: of the polygon, in radians.
 
     Returns:
         Booleans (H, W).
     """
+    if sides is None:
+        return grid.norm(dim=0) < radius
     apothem = radius * math.sqrt(math.pi / (sides * math.tan(math.pi / sides)))
-    turns = angle + torch.arange(sides) * (2 * math.pi / sides)
-    normals = torch.stack([turns.cos(), turns.sin()])  # (2, sides)
-    return torch.einsum("dhw,ds->shw", grid, normals).amax(dim=0) < apothem
+    turns = (angle + index * 2 * math.pi / sides for index in range(sides))
+    edges = [grid[0] * math.cos(turn) + grid[1] * math.sin(turn) < apothem for turn in turns]
+    return torch.stack(edges).all(dim=0)
 
 
 class Shapes(Dataset):
-    """Discs, squares and triangles of any colour, size and angle, overlapping, before a mottled background.
+    """Discs, squares and triangles of any size and angle, overlapping, before a grey background, all of it mottled.
 
-    Colour, brightness and area say nothing about the class: outline alone does, so a pixel deep inside a shape has to
-    learn its class from far away. Every picture is drawn from ``seed`` and its index, always the same.
+    Discs tend to be blue, squares ochre, triangles green, but colours vary so much that they overlap: a pixel's own
+    colour is a hint, its neighbours' another, the outline decides. Area says nothing about the class. Every picture is
+    drawn from ``seed`` and its index, always the same.
 
     Args:
         length: how many pictures there are.
@@ -70,22 +75,22 @@ class Shapes(Dataset):
         if not 0 <= index < self.length:
             raise IndexError(f"index {index} is out of range; there are {self.length} pictures, from 0 on.")
         generator = seeded_generator(self.seed, index)
-        image = self.surface(generator).mean(dim=0, keepdim=True).expand(3, -1, -1)  # the background is grey
+        image = self.surface(0, generator)
         mask = torch.zeros(self.size, self.size, dtype=torch.long)
         axis = torch.arange(self.size, dtype=torch.float) / self.size
         grid = torch.stack(torch.meshgrid(axis, axis, indexing="ij"))  # (2, size, size), in pictures' sides
-        for _ in range(int(torch.randint(1, 4, (), generator=generator))):
+        for _ in range(int(torch.randint(2, 6, (), generator=generator))):
             label = int(torch.randint(1, len(CLASSES), (), generator=generator))
             row, column, extent, turn = torch.rand(4, generator=generator).tolist()
             centre = torch.tensor([row, column]).view(2, 1, 1)
-            inside = inside_polygon(grid - centre, SIDES[label], 0.18 + 0.14 * extent, 2 * math.pi * turn)
-            image = torch.where(inside, self.surface(generator), image)
+            inside = inside_polygon(grid - centre, SIDES[label], 0.12 + 0.14 * extent, 2 * math.pi * turn)
+            image = torch.where(inside, self.surface(label, generator), image)
             mask[inside] = label
-        noise = 0.04 * torch.randn(image.shape, generator=generator)
+        noise = 0.15 * torch.randn(image.shape, generator=generator)
         return (image + noise).clamp(0, 1), mask
 
-    def surface(self, generator: torch.Generator) -> torch.Tensor:
-        """Return a random colour with soft blotches, (3, size, size)."""
-        colour = torch.rand(3, 1, 1, generator=generator)
-        blotches = 0.12 * torch.randn(1, 3, 5, 5, generator=generator)
-        return colour + F.interpolate(blotches, size=(self.size, self.size), mode="bicubic")[0]
+    def surface(self, label: int, generator: torch.Generator) -> torch.Tensor:
+        """Return a class's typical colour, varied as a whole and in soft blotches, (3, size, size)."""
+        colour = torch.tensor(TYPICAL[label]) + SPREAD * torch.randn(3, generator=generator)
+        blotches = SPREAD * torch.randn(1, 3, 5, 5, generator=generator)
+        return colour.view(3, 1, 1) + F.interpolate(blotches, size=(self.size, self.size), mode="bicubic")[0]
