@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+import sys
 from pathlib import Path
 
 import ipywidgets
@@ -16,7 +17,12 @@ from playwright.sync_api import sync_playwright
 
 from segformer_edu import widgets
 
-VENDOR = Path(__file__).resolve().parents[1] / "book" / "_static" / "vendor" / "widgets"
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
+
+from browser import OPTIONS, REMEDY, find_chromium  # noqa: E402
+
+VENDOR = ROOT / "book" / "_static" / "vendor" / "widgets"
 CONTROLS = {"ratio": (8, 1), "head": ("colour", "place"), "query": ("star", "cap", "face", "jacket")}
 
 
@@ -138,7 +144,8 @@ def kernel_free_page(box: ipywidgets.VBox) -> str:
 
 
 def test_the_browser_alone_moves_it():
-    text = kernel_free_page(explorer())
+    chromium, text = find_chromium(), kernel_free_page(explorer())
+    assert chromium, REMEDY
 
     def serve(route):
         file = VENDOR / route.request.url.split("/", 3)[3]
@@ -148,9 +155,7 @@ def test_the_browser_alone_moves_it():
             route.fulfill(path=file) if file.is_file() else route.fulfill(status=404)
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path="/usr/bin/chromium", args=["--headless=new", "--no-sandbox", "--disable-gpu"]
-        )
+        browser = playwright.chromium.launch(executable_path=chromium, args=list(OPTIONS))
         page = browser.new_page(viewport={"width": 390, "height": 700})
         page.route("**/*", serve)
         page.goto("http://book.test/")
@@ -169,4 +174,5 @@ def test_the_browser_alone_moves_it():
         page.get_by_role("slider").first.focus()
         page.keyboard.press("ArrowRight")
         shown("seen: place cap at 8")
+        assert page.evaluate("[...document.querySelectorAll('.widget-box')].every(b => b.scrollWidth <= b.clientWidth)")
         browser.close()
