@@ -45,7 +45,8 @@ class ChapterMap(SphinxDirective):
         rows = [self.row(entry) for entry in yaml.safe_load("\n".join(self.content))]
         text = table(["Chapter", "You build", "To read", "To run"], rows)
         text += (
-            f"\n\nTo read: {WORDS_A_MINUTE} words of prose or {CODE_LINES_A_MINUTE} lines of code a minute, to the nearest 5 minutes. "
+            f"\n\nTo read: {WORDS_A_MINUTE} words of prose or {CODE_LINES_A_MINUTE} lines of code a minute, "
+            "to the nearest five minutes. "
             f"To run: {self.machine()}"
         )
         return self.parse_text_to_nodes(text)

@@ -92,7 +92,7 @@ def math_not_set(page):
 def violations(page):
     """Return what axe-core finds, a line a rule and the first element that breaks it."""
     page.evaluate(AXE)
-    found = page.evaluate("() => axe.run()")["violations"]
+    found = page.evaluate("() => axe.run({ resultTypes: ['violations'] }).then(result => result.violations)")
     return [f"{rule['id']}: {rule['nodes'][0]['html'][:200]}" for rule in found]
 
 
