@@ -18,12 +18,6 @@ sys.path[:0] = [str(ROOT / "book" / "_extensions"), str(ROOT / "tools")]
 from browser import OPTIONS, REMEDY, find_chromium  # noqa: E402
 
 
-def pytest_sessionstart(session):
-    """Fail at once, and say what to do, where there is no book to test."""
-    if not (HTML / "book" / "index.html").is_file():
-        raise pytest.UsageError(f"There is no built book in {HTML}: run `make book` first.")
-
-
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *_):
         """Leave the tests' output to the tests."""

@@ -10,6 +10,9 @@ ROOT = Path(__file__).resolve().parents[2]
 HTML = ROOT / "_build" / "html"
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text())
 
+if not (HTML / "book" / "index.html").is_file():
+    raise FileNotFoundError(f"There is no built book in {HTML}: run `make book` first.")
+
 
 def documents_of_toc():
     """Return every document of the table of contents, the start page first, such as "notebooks/02_layer_norm"."""
