@@ -139,6 +139,12 @@ def mend_markup(app: Sphinx, page: str, template: str, context: dict, doctree: n
     context["body"] = EMPTY_HEADER.sub("<td></td>", body)
 
 
+def drop_unused_math(app: Sphinx, page: str, template: str, context: dict, doctree: nodes.document | None) -> None:
+    """Spare pages without formulas MathJax's script, which Jupyter Book puts on every page."""
+    if 'class="math' not in context.get("body", ""):
+        context["script_files"] = [file for file in context["script_files"] if "mathjax" not in str(file).lower()]
+
+
 def setup(app: Sphinx) -> dict:
     """Register the directives with Sphinx."""
     app.add_directive("chapter-map", ChapterMap)
@@ -147,4 +153,5 @@ def setup(app: Sphinx) -> dict:
     app.add_directive("prediction", Prediction)
     app.add_directive("repository-command", RepositoryCommand)
     app.connect("html-page-context", mend_markup)
+    app.connect("html-page-context", drop_unused_math, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

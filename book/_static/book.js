@@ -3,7 +3,7 @@
 
 // The widgets typeset their labels by MathJax 2's interface; this book has MathJax 3.
 document.addEventListener("DOMContentLoaded", () => {
-  if (!window.MathJax || MathJax.Hub) return;
+  if (!window.MathJax?.startup || MathJax.Hub) return;
   const typeset = (element) => MathJax.startup.promise.then(() => MathJax.typesetPromise([element]));
   MathJax.Hub = { Queue: ([, , element]) => typeset(element) };
 });

@@ -58,6 +58,13 @@ def test_no_stylesheet_loads_from_another_host():
     assert not found
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_loads_mathjax_where_it_has_formulas_and_only_there(page):
+    soup = read(page)
+    loads = any("mathjax" in script["src"] for script in soup.find_all("script", src=True))
+    assert loads == bool(soup.find(class_="math"))
+
+
 @pytest.mark.parametrize("page", built_pages())
 def test_a_page_links_only_to_what_is_there(page):
     dead = []
