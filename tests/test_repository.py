@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
+import generate
 import pytest
 import tomllib
 import yaml
@@ -98,6 +99,12 @@ def test_address_of_the_repository_is_written_once():
     slug = "/".join(url.rstrip("/").split("/")[-2:])
     places = [str(path.relative_to(ROOT)) for path in files() if slug in written_by_hand(path)]
     assert places == ["_config.yml"]
+
+
+def test_readme_is_as_generated():
+    text = (ROOT / "README.md").read_text()
+    assert "pip install git+" in text
+    assert generate.with_generated_section(text) == text, "run: make generate"
 
 
 def test_no_picture_of_camvid_is_in_the_repository():

@@ -6,12 +6,14 @@ The address stands once, in `_config.yml` (`repository: url`). A fork changes th
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
+CHAPTERS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SETUP = (
     '"google.colab" in str(get_ipython()) and get_ipython().system("pip install --quiet --no-deps git+{url}");'
     "  # fmt: skip"
@@ -50,8 +52,27 @@ def with_generated_cells(notebook: dict, name: str) -> dict:
     return notebook | {"cells": own[:1] + generated_cells(name) + own[1:]}
 
 
+def with_generated_section(text: str) -> str:
+    """Return the README with what depends on the address: the Colab links and the line that installs the library."""
+    url, slug, branch = address()
+    chapters = [json.loads(path.read_text())["cells"][0]["source"][0].strip("# \n") for path in CHAPTERS]
+    links = "\n".join(
+        f"- [{title}]({COLAB.format(slug=slug, branch=branch, name=path.name)})"
+        for title, path in zip(chapters, CHAPTERS)
+    )
+    section = (
+        f"In Google Colab, nothing to install; each chapter's first cell brings the library:\n\n{links}\n\n"
+        f"The library alone:\n\n```bash\npip install git+{url}\n```\n"
+    )
+    return re.sub(
+        r"(<!-- generated.*?-->\n).*?(<!-- end)", lambda found: found[1] + section + found[2], text, flags=re.S
+    )
+
+
 def main() -> None:
-    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+    readme = ROOT / "README.md"
+    readme.write_text(with_generated_section(readme.read_text()))
+    for path in CHAPTERS:
         notebook = with_generated_cells(json.loads(path.read_text()), path.name)
         path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
         print(f"{path.relative_to(ROOT)}: badge and setup cell written", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -35,7 +36,7 @@ class PairedPictures(Dataset):
 
     Raises:
         ValueError: when an item is read: a file that is no picture, a class map in colour, of another size than its
-            picture, or with a number that is no class.
+            picture, or with a number that is no class. A class map of 0 and 255 alone is warned of.
 
     Source: chapter 7.
     """
@@ -81,13 +82,18 @@ class PairedPictures(Dataset):
                 f"Translate colours to numbers first, and save as a PNG of mode 'L' or 'P'."
             )
         mask = torch.from_numpy(values.astype(np.int64))
+        if self.void == VOID and (mask == VOID).any() and ((mask == 0) | (mask == VOID)).all():
+            warnings.warn(
+                f"{path} holds only 0 and {VOID}, which is class {self.classes[0]!r} and no class at all. If {VOID} "
+                f"was meant as a class, divide by 255; otherwise a model learns to answer {self.classes[0]!r} everywhere.",
+                stacklevel=2,
+            )
         mask[mask == self.void] = VOID
         wrong = mask[(mask >= len(self.classes)) & (mask != VOID)].unique().tolist()
         if wrong:
             raise ValueError(
                 f"{path} holds {wrong[:8]}; expected 0 to {len(self.classes) - 1} for the {len(self.classes)} classes "
-                f"{', '.join(self.classes[:4])}{', …' if len(self.classes) > 4 else ''}, or {VOID} for no class. "
-                f"A mask of 0 and 255 has to be divided by 255 first."
+                f"{', '.join(self.classes[:4])}{', …' if len(self.classes) > 4 else ''}, or {VOID} for no class."
             )
         return mask
 

@@ -113,3 +113,9 @@ def test_cut_short(folder, name):
 def test_bad_size(folder):
     with pytest.raises(ValueError, match="height is 0"):
         made(folder, size=(0, 4))
+
+
+def test_zero_and_255_is_warned_of(folder):
+    save(folder / "masks/a.png", np.tile([[0, 255]], (40, 25)))
+    with pytest.warns(UserWarning, match=r"a\.png holds only 0 and 255.*divide by 255"):
+        assert made(folder)[0][1].unique().tolist() == [0, VOID]
