@@ -85,7 +85,7 @@ class PairedPictures(Dataset):
         if self.void == VOID and (mask == VOID).any() and ((mask == 0) | (mask == VOID)).all():
             warnings.warn(
                 f"{path} holds only 0 and {VOID}, which is class {self.classes[0]!r} and no class at all. If {VOID} "
-                f"was meant as a class, divide by 255; otherwise a model learns to answer {self.classes[0]!r} everywhere.",
+                f"was meant as a class, divide by 255; else a model learns to answer {self.classes[0]!r} everywhere.",
                 stacklevel=2,
             )
         mask[mask == self.void] = VOID
