@@ -219,7 +219,8 @@ def segmentations(
     """
     rows = len(next(iter(columns.values())))
     shape = as_picture(next(iter(columns.values()))[0]).shape
-    height = rows * width / len(columns) * shape[0] / shape[1] + 0.4 + 0.28 * -(-len(classes) // 4)
+    names_in_a_row = max(2, int(width / 1.7))
+    height = rows * width / len(columns) * shape[0] / shape[1] + 0.4 + 0.28 * -(-len(classes) // names_in_a_row)
     made, axes = figure(rows, len(columns), width=width, height=height)
     for column, (title, pictures) in enumerate(columns.items()):
         axes[0, column].set_title(title)
@@ -228,7 +229,7 @@ def segmentations(
             axis.imshow(drawn if drawn.ndim == 3 else paint(drawn, colours), interpolation="nearest")
             axis.set_axis_off()
     patches = [Patch(facecolor=colour, edgecolor="#444444", label=name) for name, colour in zip(classes, colours)]
-    made.legend(handles=patches, loc="outside lower center", ncols=4, frameon=False)
+    made.legend(handles=patches, loc="outside lower center", ncols=names_in_a_row, frameon=False)
     return made
 
 
