@@ -38,7 +38,8 @@ def main() -> None:
         width=6.4,
     )
     about = f"{STEPS} steps ({minutes:.1f} minutes on {torch.get_num_threads()} CPU cores)"
-    alt = f"{len(SHOWN)} drawn scenes, the class maps that the sketch predicts for them after {about}, and the true ones."
+    shown = f"{len(SHOWN)} drawn scenes, the class maps that the sketch predicts for them after {about}"
+    alt = f"{shown}, and the true ones."
     picture = re.search(r"base64,([^\"]+)", plots.to_html(figure, alt)).group(1)
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "prediction.webp").write_bytes(base64.b64decode(picture))
