@@ -219,7 +219,7 @@ def segmentations(
     """
     rows = len(next(iter(columns.values())))
     shape = as_picture(next(iter(columns.values()))[0]).shape
-    names_in_a_row = max(2, int(width / 1.7))
+    names_in_a_row = max(2, int(width / 1.6))
     height = rows * width / len(columns) * shape[0] / shape[1] + 0.4 + 0.28 * -(-len(classes) // names_in_a_row)
     made, axes = figure(rows, len(columns), width=width, height=height)
     for column, (title, pictures) in enumerate(columns.items()):
