@@ -39,7 +39,7 @@ GOOD: dict[type[nn.Module], dict[str, Any]] = {
     Segformer: {"channels": 6, **STAGES, "decoder_dim": 8, "num_classes": 2},
     MLPDecoder: {"dims": (6, 6, 6, 6), "decoder_dim": 8, "num_classes": 2},
 }
-UNCHECKED = {(DsConv2d, "padding")}  # PyTorch's own check, in forward
+UNCHECKED = {(DsConv2d, "padding")}  # zero is a good padding; tests/test_convolution.py has the bad ones
 TAKES_A_MAP = [made for made in GOOD if made is not MLPDecoder]
 TAKES_AN_IMAGE = [MiT, Segformer]
 
