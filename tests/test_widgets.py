@@ -137,42 +137,99 @@ def kernel_free_page(box: ipywidgets.VBox) -> str:
     data = embed_data([box], drop_defaults=False)
     state, view = (json.dumps(part).replace("</", "<\\/") for part in (data["manager_state"], data["view_specs"][0]))
     return (
-        "<!doctype html><body><script>window.require = {baseUrl: '/'}</script><script src='/require.js'></script>"
+        "<!doctype html><body>"
         f'<script type="application/vnd.jupyter.widget-state+json">{state}</script>'
-        f'<script type="application/vnd.jupyter.widget-view+json">{view}</script><script src="/embed-amd.js"></script>'
+        f'<script type="application/vnd.jupyter.widget-view+json">{view}</script><script src="/widgets.js"></script>'
     )
 
 
-def test_the_browser_alone_moves_it():
-    chromium, text = find_chromium(), kernel_free_page(explorer())
+@pytest.fixture
+def opened():
+    """Return a function that opens a page of widgets, kernel-free, in a browser of its own."""
+    chromium = find_chromium()
     assert chromium, REMEDY
 
     def serve(route):
         file = VENDOR / route.request.url.split("/", 3)[3]
         if route.request.url == "http://book.test/":
-            route.fulfill(body=text, content_type="text/html")
+            route.fulfill(body=page.text, content_type="text/html")
         else:
             route.fulfill(path=file) if file.is_file() else route.fulfill(status=404)
+
+    def open_page(box):
+        page.text = kernel_free_page(box)
+        page.goto("http://book.test/")
+        return page
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=list(OPTIONS))
         page = browser.new_page(viewport={"width": 390, "height": 700})
+        page.set_default_timeout(20_000)
         page.route("**/*", serve)
-        page.goto("http://book.test/")
-
-        def shown(alt: str) -> None:
-            page.wait_for_function(
-                "alt => [...document.querySelectorAll('.layers-test img')]"
-                ".filter(image => image.checkVisibility()).map(image => image.alt).join() === alt",
-                arg=alt,
-                timeout=20_000,
-            )
-
-        shown("seen: colour star at 8")
-        page.get_by_label("head").select_option("place")
-        shown("seen: place star at 8")
-        page.get_by_role("slider").first.focus()
-        page.keyboard.press("ArrowRight")
-        shown("seen: place cap at 8")
-        assert page.evaluate("[...document.querySelectorAll('.widget-box')].every(b => b.scrollWidth <= b.clientWidth)")
+        page.heard = []
+        page.on("console", lambda message: page.heard.append(message.text))
+        page.on("pageerror", lambda error: page.heard.append(str(error)))
+        yield open_page
         browser.close()
+
+
+def test_the_browser_alone_moves_it(opened):
+    page = opened(explorer())
+
+    def shown(alt: str) -> None:
+        page.wait_for_function(
+            "alt => [...document.querySelectorAll('.layers-test img')]"
+            ".filter(image => image.checkVisibility()).map(image => image.alt).join() === alt",
+            arg=alt,
+        )
+
+    shown("seen: colour star at 8")
+    page.get_by_label("head").select_option("place")
+    shown("seen: place star at 8")
+    page.get_by_role("slider").first.focus()
+    page.keyboard.press("ArrowRight")
+    shown("seen: place cap at 8")
+    assert page.evaluate("[...document.querySelectorAll('.widget-box')].every(b => b.scrollWidth <= b.clientWidth)")
+    assert page.heard == []
+
+
+def stack_of(control: ipywidgets.Widget, trait: str) -> ipywidgets.Stack:
+    """Four texts, of which the control shows one, by a link that the browser follows."""
+    name = control.description
+    stack = ipywidgets.Stack([ipywidgets.HTML(f"{name} {index}") for index in range(4)], selected_index=0)
+    ipywidgets.jslink((control, trait), (stack, "selected_index"))
+    return stack
+
+
+def test_every_kind_of_control_moves_a_stack_without_a_kernel(opened):
+    play = ipywidgets.Play(min=0, max=3, interval=50, description="play")
+    slider = ipywidgets.IntSlider(max=3, description="slider")
+    ipywidgets.jslink((play, "value"), (slider, "value"))
+    words = {"options": ["zero", "one", "two", "three"]}
+    toggles = ipywidgets.ToggleButtons(description="toggles", **words)
+    radios = ipywidgets.RadioButtons(description="radios", **words)
+    menu = ipywidgets.Dropdown(description="menu", **words)
+    stacks = [stack_of(slider, "value"), *(stack_of(control, "index") for control in (toggles, radios, menu))]
+    page = opened(ipywidgets.VBox([play, slider, toggles, radios, menu, *stacks]))
+
+    def shown(*texts: str) -> None:
+        page.wait_for_function(
+            "texts => [...document.querySelectorAll('.widget-html-content')]"
+            ".filter(box => box.checkVisibility()).map(box => box.textContent).join() === texts.join()",
+            arg=texts,
+        )
+
+    shown("slider 0", "toggles 0", "radios 0", "menu 0")
+    page.get_by_role("button", name="two").click()
+    shown("slider 0", "toggles 2", "radios 0", "menu 0")
+    page.get_by_role("radio", name="three").check()
+    page.get_by_label("menu").select_option("one")
+    shown("slider 0", "toggles 2", "radios 3", "menu 1")
+    page.locator(".widget-play button").first.click()
+    shown("slider 3", "toggles 2", "radios 3", "menu 1")
+
+
+def test_an_output_widget_says_that_it_cannot_be_shown(opened):
+    page = opened(ipywidgets.VBox([ipywidgets.Output()]))
+    page.wait_for_timeout(500)
+    assert any("Output widgets can't be shown in this book's pages" in message for message in page.heard), page.heard

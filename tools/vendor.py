@@ -2,11 +2,13 @@
 
 Run by hand, when a version changes: `.venv/bin/python tools/vendor.py`. It needs `npm` and the registry that npm is
 set up with; the files it writes to book/_static/vendor/ are committed, so that building the book needs neither.
+The script of the widgets is bundled here, from the packages that tools/widgets/package-lock.json pins.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import tarfile
@@ -16,7 +18,19 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 VENDOR = ROOT / "book" / "_static" / "vendor"
-FONTS = "es5/output/chtml/fonts/woff-v2"
+WIDGETS = ROOT / "tools" / "widgets"
+FONTS = "es5/output/chtml/fonts"
+BUNDLE = (
+    "--bundle",
+    "--minify",
+    "--format=iife",
+    "--target=es2020",
+    "--legal-comments=none",  # the notices are in LICENSES.txt
+    "--alias:sanitize-html=./no-sanitizer.js",
+    "--loader:.svg=dataurl",
+    "--log-level=warning",
+    "--metafile=meta.json",
+)
 
 
 @dataclass(frozen=True)
@@ -38,24 +52,15 @@ PACKAGES = (
         "3.2.2",
         "Apache-2.0",
         (
-            ("es5/tex-mml-chtml.js", "mathjax"),
-            (f"{FONTS}/*.woff", "mathjax/output/chtml/fonts/woff-v2"),
+            # Its parts: the one file for all has a menu, 40% of it, that the book does without.
+            ("es5/startup.js", "mathjax"),
+            ("es5/core.js", "mathjax"),
+            ("es5/input/tex.js", "mathjax/input"),
+            ("es5/output/chtml.js", "mathjax/output"),
+            ("es5/a11y/assistive-mml.js", "mathjax/a11y"),
+            (f"{FONTS}/tex.js", "mathjax/output/chtml/fonts"),
+            (f"{FONTS}/woff-v2/*.woff", "mathjax/output/chtml/fonts/woff-v2"),
             ("LICENSE", "mathjax"),
-        ),
-    ),
-    Package("requirejs", "2.3.8", "MIT", (("require.js", "widgets"),)),
-    Package(
-        "@jupyter-widgets/html-manager",
-        "1.0.15",
-        "BSD-3-Clause",
-        (
-            ("dist/embed-amd.js", "widgets"),
-            # Font Awesome's faces, for the buttons of Play: the script looks for them in both places.
-            ("dist/1551f4f60c37af51121f.woff2", "widgets/@jupyter-widgets/html-manager/dist"),
-            ("dist/1551f4f60c37af51121f.woff2", "widgets/@jupyter-widgets"),
-            ("dist/d878b0a6a1144760244f.woff2", "widgets/@jupyter-widgets/html-manager/dist"),
-            ("dist/d878b0a6a1144760244f.woff2", "widgets/@jupyter-widgets"),
-            ("dist/embed.js.LICENSE.txt", "widgets"),
         ),
     ),
 )
@@ -81,13 +86,37 @@ def copy(package: Package, unpacked: Path) -> None:
             shutil.copyfile(path, VENDOR / place / path.name)
 
 
+def bundle(folder: Path) -> list[dict]:
+    """Bundle tools/widgets/page.js with npm and esbuild in `folder`; return the package.json of each package in it."""
+    shutil.copytree(WIDGETS, folder, dirs_exist_ok=True)
+    subprocess.run(["npm", "ci", "--silent", "--no-audit", "--no-fund"], cwd=folder, check=True)
+    esbuild = folder / "node_modules" / ".bin" / "esbuild"
+    subprocess.run(
+        [esbuild, "page.js", *BUNDLE, f"--outfile={VENDOR / 'widgets' / 'widgets.js'}"], cwd=folder, check=True
+    )
+    files = json.loads((folder / "meta.json").read_text())["inputs"]
+    names = {re.match(r"node_modules/((?:@[^/]+/)?[^/]+)/", path) for path in files}
+    places = [folder / "node_modules" / name for name in sorted(match[1] for match in names if match)]
+    (VENDOR / "widgets" / "LICENSES.txt").write_text("\n\n".join(dict.fromkeys(map(notice, places))) + "\n")
+    return [json.loads((place / "package.json").read_text()) for place in places]
+
+
+def notice(place: Path) -> str:
+    """Return what a bundled package says of its licence: its own file, else the line that its package.json has."""
+    about = json.loads((place / "package.json").read_text())
+    texts = [path.read_text().strip() for path in sorted(place.glob("LICENSE*"))]
+    return "\n\n".join([f"{about['name']} {about['version']}: {about['license']}", *texts])
+
+
 def main() -> None:
     for name in ("mathjax", "widgets"):
         shutil.rmtree(VENDOR / name, ignore_errors=True)
     with tempfile.TemporaryDirectory() as folder:
         for package in PACKAGES:
             copy(package, fetch(package, Path(folder)))
+        bundled = bundle(Path(folder) / "widgets")
     versions = {package.name: {"version": package.version, "licence": package.licence} for package in PACKAGES}
+    versions |= {about["name"]: {"version": about["version"], "licence": about["license"]} for about in bundled}
     (VENDOR / "versions.json").write_text(json.dumps(versions, indent=2) + "\n")
 
 
