@@ -17,13 +17,14 @@ from pathlib import Path
 
 import nbformat
 from jupyter_cache import get_cache
+from machine import THREADS
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "_build"
 CACHE = BUILD / ".jupyter_cache"
 FINGERPRINT = BUILD / ".jupyter_cache.fingerprint"
-TIMES = ROOT / "results" / "chapters.json"  # the map of chapters reads it; no chapter does
-THREADS = "2"
+TIMES = ROOT / "results" / "chapters.json"  # this and the next are read by pages; no chapter does
+ASSIGNMENT = ROOT / "results" / "assignment.json"
 CODE = ("segformer_edu/**/*.py", "requirements.txt", "pyproject.toml", "results/**/*")
 
 
@@ -37,7 +38,7 @@ def environment() -> dict[str, str]:
 def fingerprint() -> str:
     """Return a hash of everything, beside its own code, that a chapter's output depends on."""
     digest = hashlib.sha256(f"{platform.python_version()} {platform.machine()}".encode())
-    for path in sorted({path for pattern in CODE for path in ROOT.glob(pattern)} - {TIMES}):
+    for path in sorted({path for pattern in CODE for path in ROOT.glob(pattern)} - {TIMES, ASSIGNMENT}):
         if path.is_file():
             digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
     data = os.environ.get("SEGFORMER_EDU_DATA")

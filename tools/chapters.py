@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import re
 import shutil
 import subprocess
@@ -20,8 +18,9 @@ from pathlib import Path
 import nbformat
 from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn
+from machine import machine
 
-from book import BUILD, CACHE, ROOT, THREADS, TIMES, chapters, drop_stale_cache, environment
+from book import BUILD, CACHE, ROOT, TIMES, chapters, drop_stale_cache, environment
 
 EXECUTED = BUILD / "executed"
 REPORT = "report.xml"
@@ -80,14 +79,6 @@ def store(source: Path, seconds: float) -> None:
         notebook.metadata[key] = executed.metadata[key]
     bundle = CacheBundleIn(notebook, str(source), data={"execution_seconds": seconds})
     get_cache(str(CACHE)).cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
-
-
-def machine() -> str:
-    """Describe this machine in a few words."""
-    info = Path("/proc/cpuinfo")
-    names = re.findall(r"^model name\s*: (.+)$", info.read_text(), flags=re.MULTILINE) if info.is_file() else []
-    name = names[0] if names else platform.processor() or platform.machine()
-    return f"{os.cpu_count()} CPU cores ({name}), {THREADS} threads, Python {platform.python_version()}"
 
 
 def record(seconds: dict[str, float]) -> None:

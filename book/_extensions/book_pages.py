@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 import json
 import re
+import sys
+from datetime import datetime
 from pathlib import Path
 
 import torch
@@ -12,10 +14,15 @@ import yaml
 from chapter_facts import CODE_LINES_A_MINUTE, ROOT, WORDS_A_MINUTE, read_chapter
 from docutils import nodes
 from model_diagram import draw_model
+from myst_nb.sphinx_ import NbMetadataCollector
 from sphinx.application import Sphinx
+from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.docutils import SphinxDirective
 
 from segformer_edu import Segformer
+
+sys.path.append(str(ROOT / "tools"))
+from machine import machine
 
 
 def defaults() -> dict:
@@ -68,6 +75,47 @@ class ChapterMap(SphinxDirective):
         self.env.note_dependency(str(path))
         measured = json.loads(path.read_text())
         return f"measured by `{measured['command']}` on {measured['machine']}."
+
+
+class RunsOfThisBuild(nodes.General, nodes.Element):
+    """Stands where the table of runs will be: they are known only after every chapter was read."""
+
+
+class ExecutionTimes(SphinxDirective):
+    """The runs whose outputs this build shows: each chapter's seconds, and when it ran; below, on which machine."""
+
+    def run(self) -> list[nodes.Node]:
+        return [RunsOfThisBuild(), *self.parse_text_to_nodes(f"This build: {machine()}.")]
+
+
+class FillExecutionTimes(SphinxPostTransform):
+    """Put the table of runs in its place."""
+
+    default_priority = 8  # before references are resolved
+
+    def run(self, **_: object) -> None:
+        for place in list(self.document.findall(RunsOfThisBuild)):
+            place.replace_self(self.table())
+
+    def table(self) -> nodes.table:
+        measured = NbMetadataCollector.get_doc_data(self.env)
+        runs = {name: data["exec_data"] for name, data in sorted(measured.items()) if data.get("exec_data")}
+        total = sum(run["runtime"] or 0 for run in runs.values())
+        group = nodes.tgroup("", *(nodes.colspec(colwidth=width) for width in (3, 1, 2)), cols=3)
+        group += nodes.thead("", self.row([nodes.Text("Chapter"), nodes.Text("Seconds"), nodes.Text("Executed")]))
+        group += nodes.tbody("", *(self.run_row(name, run) for name, run in runs.items()))
+        group[-1] += self.row([nodes.Text("All"), nodes.Text(f"{total:.0f}"), nodes.Text("")])
+        return nodes.table("", group, classes=["colwidths-auto"])
+
+    def run_row(self, name: str, run: dict) -> nodes.row:
+        chapter = read_chapter(Path(name).name)
+        where = self.app.builder.get_relative_uri(self.env.docname, name)
+        link = nodes.reference("", f"{int(chapter.name[:2])}. {chapter.title}", refuri=where, internal=True)
+        seconds = "not measured" if run["runtime"] is None else f"{run['runtime']:.0f}"
+        return self.row([link, nodes.Text(seconds), nodes.Text(f"{datetime.fromtimestamp(run['mtime']):%d %B %Y}")])
+
+    def row(self, cells: list[nodes.Node]) -> nodes.row:
+        return nodes.row("", *(nodes.entry("", nodes.paragraph("", "", cell)) for cell in cells))
 
 
 class StageTable(SphinxDirective):
@@ -149,6 +197,9 @@ def setup(app: Sphinx) -> dict:
     """Register the directives with Sphinx."""
     app.add_directive("chapter-map", ChapterMap)
     app.add_directive("stage-table", StageTable)
+    app.add_directive("execution-times", ExecutionTimes)
+    app.add_node(RunsOfThisBuild)
+    app.add_post_transform(FillExecutionTimes)
     app.add_directive("model-diagram", ModelDiagram)
     app.add_directive("prediction", Prediction)
     app.add_directive("repository-command", RepositoryCommand)
