@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import io
 import json
 import re
 import sys
@@ -178,6 +180,22 @@ class RepositoryCommand(SphinxDirective):
         return self.parse_text_to_nodes("```bash\n" + "\n".join(lines) + "\n```")
 
 
+class Executed(SphinxDirective):
+    """Code that is run while the page is built, and what it printed. The blocks of a page share their names."""
+
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        code, printed = "\n".join(self.content), io.StringIO()
+        names = self.env.temp_data.setdefault("executed", {})
+        with contextlib.redirect_stdout(printed):
+            exec(compile(code, f"{self.env.docname}, a block after line {self.lineno}", "exec"), names)
+        blocks = [nodes.literal_block(code, code, language="python")]
+        if output := printed.getvalue().rstrip():
+            blocks.append(nodes.literal_block(output, output, language="text"))
+        return [nodes.container("", *blocks, classes=["executed"])]
+
+
 EMPTY_HEADER = re.compile(r"<th\b[^>]*>\s*(?:<p>\s*</p>)?\s*</th>")
 
 
@@ -203,6 +221,7 @@ def setup(app: Sphinx) -> dict:
     app.add_directive("model-diagram", ModelDiagram)
     app.add_directive("prediction", Prediction)
     app.add_directive("repository-command", RepositoryCommand)
+    app.add_directive("executed", Executed)
     app.connect("html-page-context", mend_markup)
     app.connect("html-page-context", drop_unused_math, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

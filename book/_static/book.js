@@ -42,6 +42,14 @@ function reachBoxes() {
   }
 }
 
+// Where a wide table of the class "stacks" does not fit, its cells stand below one another: each bears its column's name.
+function nameCells(table) {
+  const columns = [...table.querySelectorAll("thead th")].map((head) => head.textContent.trim());
+  for (const row of table.querySelectorAll("tbody tr")) {
+    [...row.children].forEach((cell, index) => { cell.dataset.column = columns[index]; });
+  }
+}
+
 function tend() {
   document.querySelectorAll(".widget-play, .widget-slider, .widget-toggle-buttons").forEach(nameControls);
   reachBoxes();
@@ -50,6 +58,7 @@ function tend() {
 document.addEventListener("DOMContentLoaded", () => {
   const article = document.querySelector(".bd-article");
   if (!article) return;
+  article.querySelectorAll("table.stacks").forEach(nameCells);
   let waiting = 0;
   const soon = () => {
     cancelAnimationFrame(waiting);
