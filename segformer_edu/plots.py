@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import matplotlib as mpl
 import numpy as np
 import torch
+from einops import rearrange
 from IPython.display import HTML, display
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -138,6 +139,59 @@ def images(
             made.colorbar(drawn, ax=axis, shrink=0.8)
         if titles:
             axis.set_title(titles[index])
+    return made
+
+
+def principal_colours(features: torch.Tensor) -> torch.Tensor:
+    """A map's three directions of largest variation as red, green and blue, its middle 96 % stretched to [0, 1].
+
+    Shapes: (1, C, H, W), C of at least 3 → (3, H, W).
+    """
+    tokens = rearrange(features.detach()[0], "c h w -> (h w) c")
+    tokens = tokens - tokens.mean(dim=0)
+    directions = torch.linalg.eigh(tokens.T @ tokens).eigenvectors[:, -3:].flip(-1)  # (C, 3), the largest first
+    colours = tokens @ directions
+    low, high = colours.quantile(colours.new_tensor([0.02, 0.98]), dim=0)
+    return rearrange((colours - low) / (high - low), "(h w) c -> c h w", h=features.shape[-2]).clamp(0, 1)
+
+
+def categories(
+    grid: np.ndarray,
+    x: Sequence[float],
+    y: Sequence[float],
+    *,
+    names: Sequence[str],
+    dots: Mapping[int, tuple[str, str]],
+    x_label: str,
+    y_label: str,
+) -> Figure:
+    """A square chart of which category each pair (x, y) has; rare ones are drawn as dots, so that one cell is seen.
+
+    Args:
+        grid: (len(y), len(x)), whole numbers from 0, the categories.
+        x: the values of the columns, a step of 1 apart.
+        y: the values of the rows, likewise.
+        names: one a category.
+        dots: for each category drawn as dots its colour and matplotlib's marker; the others are shades of grey.
+        x_label: what the columns are.
+        y_label: what the rows are.
+    """
+    shaded = [category for category in range(len(names)) if category not in dots]
+    greys = {category: str(0.9 * (1 - i / max(1, len(shaded) - 1)) ** 0.6) for i, category in enumerate(shaded)}
+    made, axes = figure(width=6.2, height=6.8)
+    axis = axes[0, 0]
+    colours = [mpl.colors.to_hex(greys.get(category, greys[shaded[0]])) for category in range(len(names))]
+    extent = (x[0] - 0.5, x[-1] + 0.5, y[0] - 0.5, y[-1] + 0.5)
+    axis.imshow(paint(grid, colours), origin="lower", extent=extent, interpolation="nearest")
+    for category, (colour, marker) in dots.items():
+        rows, columns = np.nonzero(grid == category)
+        axis.plot(np.asarray(x)[columns], np.asarray(y)[rows], marker, color=colour, markersize=2.2, markeredgewidth=0)
+    legend = {names[category]: (grey, "s") for category, grey in greys.items()}
+    legend |= {names[category]: dot for category, dot in dots.items()}
+    handles = [axis.plot([], [], m, color=c, markersize=9, label=name)[0] for name, (c, m) in legend.items()]
+    axis.set(xlabel=x_label, ylabel=y_label)
+    axis.grid(visible=False)
+    made.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
     return made
 
 

@@ -185,3 +185,28 @@ def test_segmentations_are_painted_beside_their_pictures():
     assert [text.get_text() for text in made.legends[0].get_texts()] == ["sky", "road"]
     truth = made.axes[1].get_images()[0].get_array()
     np.testing.assert_array_equal(np.unique(truth.reshape(-1, 3), axis=0), [[1, 0, 0]])
+
+
+def test_principal_colours_follow_what_varies_most():
+    """Two regions that differ in one strong direction get the two ends of red; a common offset changes nothing."""
+    features = 0.01 * noise(1, 5, 8, 8)
+    features[:, 2, :, 4:] += 1
+    colours = plots.principal_colours(features)
+    assert colours.shape == (3, 8, 8)
+    left, right = colours[0, :, :4].mean(), colours[0, :, 4:].mean()
+    assert abs(left - right) > 0.9
+    torch.testing.assert_close(plots.principal_colours(features + 3), colours, rtol=0, atol=1e-3)
+
+
+def test_categories_show_single_cells_as_dots():
+    grid = np.zeros((30, 40), dtype=int)
+    grid[2, 5], grid[7, 1], grid[10:20] = 2, 2, 1
+    made = plots.categories(
+        grid, range(40), range(100, 130), names=["a", "b", "c"], dots={2: (plots.BLUE, "o")}, x_label="w", y_label="h"
+    )
+    (axis,) = made.axes
+    np.testing.assert_array_equal(axis.lines[0].get_xydata(), [[5, 102], [1, 107]])
+    painted = axis.get_images()[0].get_array()
+    assert painted[15, 0, 0] < painted[0, 0, 0] - 0.3  # the later category is darker
+    np.testing.assert_array_equal(painted[2, 5], painted[0, 0])  # below a dot, the first shade
+    assert [text.get_text() for text in made.legends[0].get_texts()] == ["a", "b", "c"]

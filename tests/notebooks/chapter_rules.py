@@ -41,7 +41,7 @@ MARKS = {
     "a LaTeX environment outside $$": r"^\s*\\begin\{",
     "a dollar sign on its own": r"(?<!\\)\$",
 }
-FIGURE_MAKERS = {f"plots.{name}" for name in ("figure", "images", "lines", "bars", "segmentations")}
+FIGURE_MAKERS = {f"plots.{name}" for name in ("figure", "images", "lines", "bars", "segmentations", "categories")}
 
 
 @dataclass(frozen=True)
