@@ -249,6 +249,23 @@ def bars(
     return made
 
 
+def draw_dots(axis: Axes, groups: Mapping[str, Sequence[float]], *, label: str) -> None:
+    """Draw each name's values as dots in a row of their own, a black cross line at mean ± standard deviation above."""
+    with mpl.rc_context(STYLE):
+        for row, values in enumerate(groups.values()):
+            axis.scatter(values, [row + 0.12] * len(values), color=BLUE, s=34, alpha=0.6, linewidth=0)
+            axis.errorbar(
+                np.mean(values),
+                row - 0.18,
+                xerr=np.std(values, ddof=1),
+                color=BLACK,
+                marker="|",
+                markersize=10,
+                capsize=3,
+            )
+        axis.set(xlabel=label, yticks=range(len(groups)), yticklabels=list(groups), ylim=(len(groups) - 0.5, -0.5))
+
+
 def paint(mask: torch.Tensor | np.ndarray, colours: Sequence[str], void: str = "#000000") -> np.ndarray:
     """A class map (H, W) as a picture (H, W, 3), values in [0, 1]; what is no class (255, say) gets ``void``."""
     mask = mask.detach().cpu().numpy() if isinstance(mask, torch.Tensor) else np.asarray(mask)

@@ -210,3 +210,17 @@ def test_categories_show_single_cells_as_dots():
     assert painted[15, 0, 0] < painted[0, 0, 0] - 0.3  # the later category is darker
     np.testing.assert_array_equal(painted[2, 5], painted[0, 0])  # below a dot, the first shade
     assert [text.get_text() for text in made.legends[0].get_texts()] == ["a", "b", "c"]
+
+
+def test_dots_show_every_value_and_the_mean():
+    figure, axes = plots.figure()
+    plots.draw_dots(axes[0, 0], {"one": [0.0, 1.0, 5.0], "two": [3.0, 3.0, 3.0]}, label="score")
+    assert [dots.get_offsets()[:, 0].tolist() for dots in axes[0, 0].collections if len(dots.get_offsets()) == 3] == [
+        [0.0, 1.0, 5.0],
+        [3.0, 3.0, 3.0],
+    ]
+    means = [
+        line.get_xdata()[0] for line in axes[0, 0].lines if line.get_marker() == "|" and line.get_markersize() == 10
+    ]
+    assert means == [2.0, 3.0]
+    assert [text.get_text() for text in axes[0, 0].get_yticklabels()] == ["one", "two"]
