@@ -213,7 +213,7 @@ def test_categories_show_single_cells_as_dots():
 
 
 def test_dots_show_every_value_and_the_mean():
-    figure, axes = plots.figure()
+    _, axes = plots.figure()
     plots.draw_dots(axes[0, 0], {"one": [0.0, 1.0, 5.0], "two": [3.0, 3.0, 3.0]}, label="score")
     assert [dots.get_offsets()[:, 0].tolist() for dots in axes[0, 0].collections if len(dots.get_offsets()) == 3] == [
         [0.0, 1.0, 5.0],
