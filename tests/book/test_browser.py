@@ -11,6 +11,7 @@ from pages import HTML, PAGES
 AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text()
 STATE = "application/vnd.jupyter.widget-state+json"
 VIEW = "application/vnd.jupyter.widget-view+json"
+IMPLEMENTATIONS = ("paper", "NVlabs", "transformers", "mmsegmentation", "smp", "lucidrains")  # columns of a table
 
 
 class Visit:
@@ -148,6 +149,17 @@ def test_the_diagram_can_be_read_on_a_phone(browser, address):
             return Math.min(...sizes) * scale; }"""
     )
     assert smallest >= 11
+    visit.context.close()
+
+
+@pytest.mark.parametrize(("width", "stacked"), [(390, True), (1280, False)])
+def test_a_table_with_many_columns_stacks_its_cells_where_it_does_not_fit(browser, address, width, stacked):
+    visit = Visit(browser, address, "book/paper-against-code.html", width, "light")
+    row = visit.page.locator("table.stacks tbody tr").first.locator("td")
+    lefts = row.evaluate_all("cells => cells.map(cell => cell.getBoundingClientRect().left)")
+    names = row.evaluate_all("cells => cells.map(cell => getComputedStyle(cell, '::before').content)")
+    assert len(set(lefts)) == (1 if stacked else 6)
+    assert names == [f'"{name}"' if stacked else "none" for name in IMPLEMENTATIONS]
     visit.context.close()
 
 

@@ -151,3 +151,19 @@ def test_the_api_has_every_public_name():
     }
     missing = {f"{name.__module__}.{name.__qualname__}" for name in names} - ids
     assert not missing
+
+
+def test_every_cell_of_the_table_of_implementations_leads_to_a_chapter():
+    table = read("book/paper-against-code.html").find("table", class_="stacks")
+    rows = [row.find_all("td") for row in table.find("tbody").find_all("tr")]
+    assert rows
+    for row in rows:
+        assert len(row) == 6
+        assert all(cell.a["href"].startswith("../notebooks/") and "#" in cell.a["href"] for cell in row)
+
+
+@pytest.mark.parametrize("page", ["book/paper-against-code.html", "book/seed-annotated.html"])
+def test_code_that_ran_when_a_page_was_built_shows_what_it_printed(page):
+    blocks = [[pre.text.strip() for pre in block.find_all("pre")] for block in read(page).select(".executed")]
+    assert blocks
+    assert all(len(block) == 2 and block[1] for block in blocks)
