@@ -83,7 +83,7 @@ def check_map(x: torch.Tensor, channels: int, smallest: int = 1) -> None:
 
 def check_maps(maps: Sequence[torch.Tensor], dims: Sequence[int]) -> None:
     """Raise TypeError or ValueError unless ``maps`` is a list with one map of floats, (B, dim, H, W), for each dim."""
-    if not isinstance(maps, list | tuple):
+    if not isinstance(maps, (list, tuple)):  # torch 2.3 exports no `list | tuple`
         raise TypeError(
             f"The input is a {type(maps).__name__}; expected a list of {len(dims)} maps, as "
             f"MiT(...)(x, return_layer_outputs=True) returns."
