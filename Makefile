@@ -10,7 +10,10 @@ ifeq ($(origin SEGFORMER_EDU_DATA),undefined)
   endif
 endif
 
-.PHONY: help book serve test lint generate clean
+# What `make colab` runs the chapters with: Colab's Python where it is installed; COLAB_TORCH=2.13.0 takes another torch.
+COLAB_PYTHON ?= $(or $(shell python3.13 -c "import sys; print(sys.executable)" 2>/dev/null),$(PYTHON))
+
+.PHONY: help book serve test lint generate colab links clean
 
 help:
 	@echo "make book      build the environment, execute every chapter, render the book"
@@ -18,6 +21,8 @@ help:
 	@echo "make test      the environment, and everything that CI checks"
 	@echo "make lint      ruff: format and lint, library, tests and notebooks"
 	@echo "make generate  write the setup cells and badges again, after the repository's address changed"
+	@echo "make colab     run every chapter as Google Colab would, with its versions"
+	@echo "make links     ask every external link whether it still leads somewhere; needs the network"
 	@echo "make clean     delete what was built; the environment too"
 
 .venv/.ready: requirements.txt pyproject.toml
@@ -47,6 +52,12 @@ lint: .venv/.ready
 
 generate: .venv/.ready
 	$(BIN)/python tools/generate.py
+
+colab: .venv/.ready
+	$(BIN)/python tools/colab.py --python $(COLAB_PYTHON) $(if $(COLAB_TORCH),--torch $(COLAB_TORCH))
+
+links: .venv/.ready
+	$(BIN)/python tools/links.py
 
 clean:
 	rm -rf _build .venv .pytest_cache .hypothesis .ruff_cache *.egg-info

@@ -27,30 +27,29 @@ except ModuleNotFoundError:  # Python 3.10, where pytest brings it under its old
     import tomli as tomllib
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def requirements(name: str) -> list[Requirement]:
+    """The lines of a requirements file, less its comments."""
+    lines = [line.split("#")[0].strip() for line in (ROOT / name).read_text().splitlines()]
+    return [Requirement(line) for line in lines if line]
+
+
 LIBRARY = ROOT / "segformer_edu"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 DEPENDENCIES = [Requirement(line) for line in PROJECT["dependencies"]]
 
-# Google Colab's published freeze of 2026-08-19, as far as a dependency of the library could be in it; requests is
-# older than that list has it: Colab's own package required this version in 2025 (google/adk-python issue 2319).
+# What Google Colab has: the versions that the chapters are run with, and what else of its published freeze of
+# 2026-08-19 a dependency of the library could be.
 COLAB = {
     "python": "3.13.0",
-    "torch": "2.11.0",
     "torchvision": "0.26.0",
-    "numpy": "2.1.3",
-    "matplotlib": "3.10.0",
-    "ipywidgets": "7.7.1",
-    "ipython": "7.34.0",
-    "einops": "0.8.2",
     "transformers": "5.15.0",
     "huggingface-hub": "1.27.0",
     "safetensors": "0.8.0",
-    "pillow": "11.3.0",
-    "requests": "2.32.3",
-    "tqdm": "4.67.3",
     "scikit-learn": "1.6.1",
     "pandas": "2.2.3",
-}
+} | {pin.name: next(iter(pin.specifier)).version for pin in requirements("requirements-colab.txt")}
 
 # A room imports only from rooms before it.
 ROOMS = (
@@ -133,10 +132,9 @@ def test_python_of_colab_is_taken():
 
 
 def test_every_pin_is_exact_and_in_the_librarys_ranges():
-    lines = [line.split("#")[0].strip() for line in (ROOT / "requirements.txt").read_text().splitlines()]
-    pins = {canonicalize_name(pin.name): pin for pin in map(Requirement, filter(None, lines))}
+    pins = {canonicalize_name(pin.name): pin for pin in requirements("requirements.txt")}
     assert {name: str(pin.specifier) for name, pin in pins.items() if not str(pin.specifier).startswith("==")} == {}
-    for dependency in DEPENDENCIES:
+    for dependency in [*DEPENDENCIES, *map(Requirement, PROJECT["optional-dependencies"]["test"])]:
         (pin,) = pins[canonicalize_name(dependency.name)].specifier
         assert dependency.specifier.contains(pin.version), dependency
 

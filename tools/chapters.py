@@ -60,11 +60,17 @@ def complaints(path: Path, seconds: float) -> list[str]:
     trains = notebook.metadata.get("segformer_edu", {}).get("trains", False)
     limit = TRAINING_LIMIT if trains else CHAPTER_LIMIT
     found = [] if seconds <= limit else [f"{path.name} took {seconds:.0f} s; the limit is {limit} s."]
+    return found + written_to_stderr(notebook, path.name)
+
+
+def written_to_stderr(notebook: nbformat.NotebookNode, name: str) -> list[str]:
+    """Return, for each cell that wrote something other than a progress bar to stderr, what it wrote."""
+    found = []
     for number, cell in enumerate(notebook.cells):
         for output in cell.get("outputs", []):
             if output.get("name") == "stderr":
                 lines = [line for line in re.split(r"[\r\n]+", output.text) if not PROGRESS_BAR.search(line)]
-                found += [f"{path.name}, cell {number}, wrote to stderr: {lines[0]}"] if lines else []
+                found += [f"{name}, cell {number}, wrote to stderr: {lines[0]}"] if lines else []
     return found
 
 
