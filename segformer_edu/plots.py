@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from PIL import Image
 
 # Okabe and Ito's palette: eight colours that stay apart for every kind of colour blindness.
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILION, PINK = PALETTE = (
@@ -49,15 +50,30 @@ def figure(
         return made, made.subplots(rows, columns, squeeze=False, **options)
 
 
+def encoded(figure: Figure) -> bytes:
+    """The figure as WebP with 1.8 times the pixels of its place, for sharp screens, in the smaller of two forms.
+
+    Curves and maps of flat cells are smaller without loss; photographs at quality 80, which looks the same at twice
+    their size.
+    """
+    drawn = io.BytesIO()
+    with mpl.rc_context(STYLE):
+        figure.savefig(drawn, format="png", dpi=180, facecolor="white", pil_kwargs={"compress_level": 1})
+    picture = Image.open(drawn).convert("RGB")
+    forms = []
+    for options in ({"lossless": True}, {"quality": 80}):
+        buffer = io.BytesIO()
+        picture.save(buffer, "webp", method=6, **options)
+        forms.append(buffer.getvalue())
+    return min(forms, key=len)
+
+
 def to_html(figure: Figure, alt: str) -> str:
     """The figure as one `<img>` that carries its picture and its alt text, wherever the notebook is read."""
     if not alt.strip():
         raise ValueError("alt is empty; expected a sentence that tells a reader who cannot see what the figure shows.")
-    buffer = io.BytesIO()
-    with mpl.rc_context(STYLE):
-        figure.savefig(buffer, format="webp", dpi=180, facecolor="white", pil_kwargs={"quality": 88, "method": 6})
     width, height = (round(100 * inches) for inches in figure.get_size_inches())
-    data = base64.b64encode(buffer.getvalue()).decode()
+    data = base64.b64encode(encoded(figure)).decode()
     return (
         f'<img class="segformer-figure" alt="{html.escape(alt)}" width="{width}" height="{height}" '
         f'style="max-width: 100%; height: auto" src="data:image/webp;base64,{data}">'

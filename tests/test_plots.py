@@ -17,6 +17,7 @@ from PIL import Image
 from samples import noise
 
 from segformer_edu import plots
+from segformer_edu.data import photograph
 
 # Linear RGB as a reader without one kind of cone sees it: Machado et al. 2009, severity 1.0.
 BLINDNESS = {
@@ -83,6 +84,19 @@ def test_figure_is_one_image_with_its_alt_text(shown):
     assert picture.format == "WEBP"
     assert picture.width / picture.height == pytest.approx(2.5, rel=0.01)
     assert picture.width >= 500
+
+
+def test_flat_colours_are_kept_without_loss_and_photographs_are_made_small():
+    """The form is written in a WebP's 13th to 16th byte: VP8L without loss, VP8 with."""
+    flat = plots.encoded(plots.images([noise(16, 16)]))
+    photo = plots.encoded(plots.images([photograph(160, 160)[0]]))
+    assert (flat[12:16], photo[12:16]) == (b"VP8L", b"VP8 ")
+    assert len(flat) < len(photo) < 100_000
+
+
+def test_figure_has_the_pixels_that_a_sharp_screen_shows():
+    with Image.open(io.BytesIO(plots.encoded(plots.figure(width=5, height=2)[0]))) as picture:
+        assert picture.size == (900, 360)
 
 
 def test_live_curve_is_drawn_in_its_own_place(monkeypatch):
