@@ -16,10 +16,23 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import pydata_sphinx_theme
+from fontTools.subset import Options, Subsetter
+from fontTools.ttLib import TTFont
+
 ROOT = Path(__file__).resolve().parent.parent
 VENDOR = ROOT / "book" / "_static" / "vendor"
 WIDGETS = ROOT / "tools" / "widgets"
 FONTS = "es5/output/chtml/fonts"
+ICONS = {
+    "solid-900": (
+        "angle-down angle-left angle-right arrow-up bars bell check circle-check circle-exclamation circle-half-stroke "
+        "circle-info circle-xmark download expand file file-code file-pdf lightbulb list magnifying-glass "
+        "magnifying-glass-minus moon pause pencil play print retweet rocket share stop sun triangle-exclamation "
+        "up-right-from-square xmark"
+    ),
+    "brands-400": "github",
+}
 BUNDLE = (
     "--bundle",
     "--minify",
@@ -63,6 +76,8 @@ PACKAGES = (
             ("LICENSE", "mathjax"),
         ),
     ),
+    # Its licence alone: draw_icons takes the faces from the theme, which brings this version.
+    Package("@fortawesome/fontawesome-free", "6.5.2", "OFL-1.1", (("LICENSE.txt", "icons"),)),
 )
 
 
@@ -108,13 +123,36 @@ def notice(place: Path) -> str:
     return "\n\n".join([f"{about['name']} {about['version']}: {about['license']}", *texts])
 
 
+def draw_icons() -> None:
+    """Write Font Awesome's faces with the icons of this book alone, from those that the theme brings.
+
+    book.css declares them after the theme's, so that an icon they lack still comes from there: 0.3 MB more, and
+    tests/book/test_weight.py tells. They bear another name, as the fonts' licence asks of what was changed.
+    """
+    theme = Path(pydata_sphinx_theme.__file__).parent / "theme" / "pydata_sphinx_theme" / "static"
+    css = (theme / "styles" / "pydata-sphinx-theme.css").read_text()
+    rules = re.findall(r'((?:\.fa-[\w-]+:before,?)+)\{content:"\\([0-9a-f]+)"', css)
+    codes = {name: int(code, 16) for names, code in rules for name in re.findall(r"\.fa-([\w-]+):", names)}
+    for face, names in ICONS.items():
+        font = TTFont(theme / "vendor" / "fontawesome" / "webfonts" / f"fa-{face}.ttf")
+        subset = Subsetter(Options(layout_features=[], name_IDs=["*"], notdef_outline=True))
+        subset.populate(unicodes=[codes[name] for name in names.split()])
+        subset.subset(font)
+        for record in font["name"].names:
+            if record.nameID in {1, 3, 4, 6, 16}:
+                record.string = "BookIcons"
+        font.flavor = "woff"
+        font.save(VENDOR / "icons" / f"{face}.woff")
+
+
 def main() -> None:
-    for name in ("mathjax", "widgets"):
+    for name in ("icons", "mathjax", "widgets"):
         shutil.rmtree(VENDOR / name, ignore_errors=True)
     with tempfile.TemporaryDirectory() as folder:
         for package in PACKAGES:
             copy(package, fetch(package, Path(folder)))
         bundled = bundle(Path(folder) / "widgets")
+    draw_icons()
     versions = {package.name: {"version": package.version, "licence": package.licence} for package in PACKAGES}
     versions |= {about["name"]: {"version": about["version"], "licence": about["license"]} for about in bundled}
     (VENDOR / "versions.json").write_text(json.dumps(versions, indent=2) + "\n")

@@ -211,6 +211,22 @@ def drop_unused_math(app: Sphinx, page: str, template: str, context: dict, doctr
         context["script_files"] = [file for file in context["script_files"] if "mathjax" not in str(file).lower()]
 
 
+SOURCE_MAP = re.compile(r"\n?(//|/\*)[#@] *sourceMappingURL=[^\n*]*(\*/)?")
+
+
+def drop_source_maps(app: Sphinx, exception: Exception | None) -> None:
+    """Delete the theme's source maps and, in its scripts and styles, the lines that name them."""
+    if exception is not None or app.builder.format != "html":
+        return
+    static = Path(app.outdir) / "_static"
+    for path in static.rglob("*.map"):
+        path.unlink()
+    for path in (*static.rglob("*.js"), *static.rglob("*.css")):
+        text = path.read_text()
+        if "sourceMappingURL" in text:
+            path.write_text(SOURCE_MAP.sub("", text))
+
+
 def setup(app: Sphinx) -> dict:
     """Register the directives with Sphinx."""
     app.add_directive("chapter-map", ChapterMap)
@@ -224,4 +240,5 @@ def setup(app: Sphinx) -> dict:
     app.add_directive("executed", Executed)
     app.connect("html-page-context", mend_markup)
     app.connect("html-page-context", drop_unused_math, priority=900)
+    app.connect("build-finished", drop_source_maps)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

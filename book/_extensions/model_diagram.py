@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from html import escape
 
 ATTENTION = "efficient self-attention"
+MIX_FFN = ("Mix-FFN", "with DsConv2d")
 STAGE_STRIDES = (4, 8, 16, 32)
 
 
@@ -96,7 +97,8 @@ def describe(model: dict) -> str:
     )
     return (
         f"An image goes through four stages: {stages}. Each stage is an overlapping patch embedding, then n blocks of "
-        f"LayerNorm, {ATTENTION}, addition of the block's input, LayerNorm, Mix-FFN, addition. The all-MLP decoder "
+        f"LayerNorm, {ATTENTION}, addition of the block's input, LayerNorm, Mix-FFN with a depthwise separable "
+        "convolution, DsConv2d, inside it, addition. The all-MLP decoder "
         f"projects each stage's map to {model['decoder_dim']} channels, upsamples it to H/4 by W/4, concatenates the "
         "four, fuses them and classifies every pixel: logits at H/4 by W/4."
     )
@@ -153,23 +155,23 @@ def wide_decoder(canvas: Canvas, model: dict) -> None:
 
 def wide_block(canvas: Canvas) -> None:
     """Draw what is inside a stage, from left to right."""
-    canvas.box(0, 540, 958, 200, "stage")
+    canvas.box(0, 540, 958, 220, "stage")
     canvas.text(18, 568, "Inside a stage", "strong", "start")
     canvas.part(12, 622, 154, 56, ("overlapping", "patch embedding"))
-    canvas.chapter(89, 702, 5)
-    canvas.box(190, 580, 682, 140, "repeat")
-    canvas.text(862, 600, "n times", "size", "end")
+    canvas.box(190, 580, 694, 160, "repeat")
+    canvas.text(874, 600, "n times", "size", "end")
     middle = 650
-    boxes = ((216, 104, ("LayerNorm",), 2), (344, 130, ATTENTION.rsplit(" ", 1), 3), (560, 104, ("LayerNorm",), 2))
-    for x, width, lines, number in (*boxes, (688, 104, ("Mix-FFN",), 4)):
-        canvas.part(x, 622, width, 56, tuple(lines), "attention" if number == 3 else "part")
-        canvas.chapter(x + width / 2, 702, number)
-    for start, end in ((166, 213), (320, 341), (474, 492), (522, 557), (664, 685), (792, 816), (846, 900)):
+    boxes = ((216, 104, ("LayerNorm",), (2,)), (344, 130, tuple(ATTENTION.rsplit(" ", 1)), (3,)))
+    for x, width, lines, chapters in (*boxes, (560, 104, ("LayerNorm",), ()), (682, 138, MIX_FFN, (4, 1))):
+        canvas.part(x, 622, width, 56, lines, "attention" if 3 in chapters else "part")
+        for line, number in enumerate(chapters):
+            canvas.chapter(x + width / 2, 702 + 22 * line, number)
+    for start, end in ((166, 213), (320, 341), (474, 492), (522, 557), (664, 679), (820, 830), (860, 908)):
         canvas.arrow((start, middle), (end, middle))
-    for start, end in ((202, 507), (540, 831)):
+    for start, end in ((202, 507), (540, 845)):
         canvas.plus(end, middle)
         canvas.arrow((start, middle), (start, 608), (end, 608), (end, middle - 15))
-    canvas.text(906, 655, "map", "label", "start")
+    canvas.text(913, 655, "map", "label", "start")
 
 
 def narrow_encoder(canvas: Canvas, model: dict) -> None:
@@ -218,13 +220,13 @@ def narrow_block(canvas: Canvas) -> None:
     canvas.box(0, 1026, 358, 526, "stage")
     canvas.text(16, 1052, "Inside a stage", "strong", "start")
     canvas.part(56, 1068, 190, 46, ("overlapping", "patch embedding"))
-    canvas.chapter(258, 1096, 5, "start")
     canvas.box(14, 1132, 330, 372, "repeat")
     canvas.text(332, 1154, "n times", "size", "end")
-    parts = ((1164, ("LayerNorm",), 2), (1228, tuple(ATTENTION.rsplit(" ", 1)), 3))
-    for y, lines, number in (*parts, (1342, ("LayerNorm",), 2), (1406, ("Mix-FFN",), 4)):
-        canvas.part(56, y, 190, 46, lines, "attention" if number == 3 else "part")
-        canvas.chapter(258, y + 28, number, "start")
+    parts = ((1164, ("LayerNorm",), (2,)), (1228, tuple(ATTENTION.rsplit(" ", 1)), (3,)))
+    for y, lines, chapters in (*parts, (1342, ("LayerNorm",), ()), (1406, MIX_FFN, (4, 1))):
+        canvas.part(56, y, 190, 46, lines, "attention" if 3 in chapters else "part")
+        for line, number in enumerate(chapters):  # one beside the box, or one beside each of its lines
+            canvas.chapter(258, y + 38 - 10 * len(chapters) + 20 * line, number, "start")
     inner = ((1210, 1225), (1274, 1287), (1317, 1339), (1388, 1403), (1452, 1465))
     for start, end in ((1114, 1161), *inner, (1495, 1521)):
         canvas.arrow((151, start), (151, end))
@@ -235,7 +237,7 @@ def narrow_block(canvas: Canvas) -> None:
 
 
 LAYOUTS: dict[str, tuple[int, int, tuple[Callable[..., None], ...]]] = {
-    "wide": (960, 744, (wide_encoder, wide_decoder, wide_block)),
+    "wide": (960, 764, (wide_encoder, wide_decoder, wide_block)),
     "narrow": (360, 1556, (narrow_encoder, narrow_decoder, narrow_block)),
 }
 

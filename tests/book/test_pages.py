@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from functools import lru_cache
+from html import unescape
+from urllib.parse import unquote
 
 import pytest
 import torch
@@ -14,6 +17,7 @@ from pages import CHAPTERS, HTML, PAGES, ROOT, built_pages, documents_of_toc
 
 import segformer_edu
 
+LINKS = {"a": "href", "area": "href", "link": "href", "form": "action", "img": "src", "script": "src", "iframe": "src"}
 RESOURCES = {"script": "src", "link": "href", "img": "src", "iframe": "src", "source": "src", "video": "src"}
 REPOSITORY = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]
 
@@ -65,17 +69,43 @@ def test_a_page_loads_mathjax_where_it_has_formulas_and_only_there(page):
     assert loads == bool(soup.find(class_="math"))
 
 
+@lru_cache
+def anchors(path):
+    """Return every id and name in a page, as an anchor leads to them."""
+    return {unescape(name) for name in re.findall(r'<[^>]*?\s(?:id|name)="([^"]*)"', path.read_text())}
+
+
+def dead_links(page, html=HTML):
+    """Return what a page links to or loads by a relative address, and is not there: files and anchors."""
+    dead = []
+    for tag in BeautifulSoup((html / page).read_text(), "html.parser").find_all(list(LINKS)):
+        address = tag.get(LINKS[tag.name], "").strip()
+        if not address or re.match(r"[a-z][a-z+.-]*:|//", address):
+            continue
+        path, _, anchor = unquote(address).partition("#")
+        path = path.split("?")[0]
+        target = (html / page).parent / path if path else html / page
+        if not target.is_file() or (anchor and target.suffix == ".html" and anchor not in anchors(target)):
+            dead.append(address)
+    return dead
+
+
 @pytest.mark.parametrize("page", built_pages())
 def test_a_page_links_only_to_what_is_there(page):
-    dead = []
-    for link in read(page).find_all("a", href=True):
-        path, _, anchor = link["href"].partition("#")
-        if re.match(r"[a-z]+:", path):
-            continue
-        target = (HTML / page).parent / path if path else HTML / page
-        if not target.is_file() or (anchor and target.suffix == ".html" and f'id="{anchor}"' not in target.read_text()):
-            dead.append(link["href"])
-    assert not dead
+    assert dead_links(page) == []
+
+
+def test_dead_links_are_found(tmp_path):
+    (tmp_path / "_static").mkdir()
+    (tmp_path / "_static" / "book.css").write_text("")
+    (tmp_path / "b.html").write_text('<p id="a&amp;b"><a name="old"></a>')
+    alive = ("b.html", "b.html#a%26b", "b.html?q=1#old", "#", "#here", "https://a.b/c", "mailto:a@b", "data:,")
+    dead = ("c.html", "b.html#c", "#there", "_static")
+    links = "".join(f'<a href="{address}"></a>' for address in (*alive, *dead))
+    links += '<link href="_static/book.css?v=1"><area href="d.html"><svg><a href="e.html"></a></svg>'
+    links += '<img src="f.png"><script src="g.js"></script><link href="h.css"><form action="i.html"></form>'
+    (tmp_path / "a.html").write_text(f'<p id="here">{links}')
+    assert dead_links("a.html", tmp_path) == [*dead, "d.html", "e.html", "f.png", "g.js", "h.css", "i.html"]
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
@@ -140,6 +170,15 @@ def test_the_diagram_has_the_models_own_numbers():
     maps = model.mit(torch.zeros(1, 3, 32, 32), return_layer_outputs=True)
     for stride, stage_map in zip((4, 8, 16, 32), maps):
         assert f"H/{stride} × W/{stride} × {stage_map.shape[1]}" in text
+
+
+@pytest.mark.parametrize("layout", ["wide", "narrow"])
+def test_the_diagram_names_each_chapter_of_part_one_once_and_links_to_those_there_are(layout):
+    drawing = read("book/index.html").find("svg", class_=f"model-diagram-{layout}")
+    named = [int(number) for text in drawing.find_all("text") for number in re.findall(r"chapter (\d+)", text.text)]
+    assert sorted(named) == [1, 2, 3, 4, 5, 6, 7]
+    linked = {link["href"].removeprefix("../").removesuffix(".html") for link in drawing.find_all("a")}
+    assert linked == {chapter for chapter in CHAPTERS if int(chapter.split("/")[1][:2]) in named}
 
 
 def test_the_api_has_every_public_name():
