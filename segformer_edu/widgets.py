@@ -24,8 +24,8 @@ SHADES = 16
 STYLE = """<style>
 .layers-{name} {{position: relative; width: 100%; max-width: {width}px; aspect-ratio: {columns} / {rows};
   background: url({address}) 0 0 / 100% 100%}}
-.layers-{name} img {{position: absolute; inset: 0; width: 100%; height: 100%; margin: 0;
-  background: none !important; filter: none !important; image-rendering: pixelated}}
+.layers-{name} img {{position: absolute; inset: 0; width: 100%; height: 100%; margin: 0; image-rendering: pixelated;
+  background: none !important; border-radius: 0 !important; filter: none !important; padding: 0 !important}}
 .layers-{name} i {{position: absolute; width: 14px; height: 14px; margin: -9px; border: 2px solid #fff;
   border-radius: 50%; box-shadow: 0 0 0 2px #000, inset 0 0 0 2px #000}}
 </style>"""

@@ -97,6 +97,19 @@ def test_widgets_are_there_to_be_moved():
     assert "notebooks/03_efficient_attention.html" in pages_with_widgets()
 
 
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_widgets_layer_lies_on_its_backdrop(browser, address, theme):
+    """Both have the same size; dark mode gives other pictures an edge."""
+    visit = Visit(browser, address, "notebooks/03_efficient_attention.html", 1280, theme)
+    layer, backdrop = visit.page.evaluate(
+        """() => { const images = [...document.querySelectorAll('.layers-photograph img')];
+            const image = images.find(image => image.checkVisibility()), box = image.parentElement;
+            return [[image.width, image.height], [box.clientWidth, box.clientHeight]]; }"""
+    )
+    assert layer == backdrop
+    visit.context.close()
+
+
 def test_the_diagram_can_be_read_on_a_phone(browser, address):
     """Its letters are at least 11 pixels high on the smallest of our screens."""
     visit = Visit(browser, address, "book/index.html", 390, "light")
