@@ -1,6 +1,6 @@
 """Links inside the repository as a reader of its sources follows them, on GitHub, in Colab or in an editor.
 
-The links of the built book, which leads elsewhere in part, are followed in tests/book/test_pages.py.
+Those of the built book, which leads elsewhere in part, are followed in tests/book/test_pages.py.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from mdit_py_plugins.dollarmath import dollarmath_plugin
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("book/*.md"), *ROOT.glob("notebooks/*.ipynb")])
+CODE = {"{code-block}", "{code-cell}", "{eval-rst}", "{executed}", "{repository-command}"}  # they hold no Markdown
 MARKDOWN = MarkdownIt("commonmark").use(dollarmath_plugin)
 
 
@@ -37,7 +38,7 @@ def tokens(text: str) -> Iterator[Token]:
     for token in MARKDOWN.parse(text):
         yield token
         yield from token.children or []
-        if token.type == "fence" and token.info.startswith("{"):
+        if token.type == "fence" and token.info.startswith("{") and token.info.split()[0] not in CODE:
             yield from tokens(token.content)
 
 
