@@ -47,7 +47,8 @@ def read_chapter(name: str, root: Path = ROOT) -> Chapter | None:
         raise ValueError(f"{path}: no heading. Expected a Markdown cell with a line '# Title', the chapter's title.")
     title = re.sub(r"^\d+\s*[.·:]?\s*", "", heading[1]).replace("`", "")
     code_lines = sum(bool(line.strip()) for line in code.splitlines())
-    return Chapter(name, title, len(re.findall(r"\w+", prose)), code_lines, running_seconds(root).get(name))
+    words = len(re.findall(r"\w+", re.sub(r"\]\([^)]*\)", "]", prose)))  # nobody reads where a link leads
+    return Chapter(name, title, words, code_lines, running_seconds(root).get(name))
 
 
 def running_seconds(root: Path = ROOT) -> dict[str, float]:
