@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 import yaml
+from assignment_facts import AssignmentCounts, AssignmentResults
 from chapter_facts import CODE_LINES_A_MINUTE, ROOT, WORDS_A_MINUTE, read_chapter
 from docutils import nodes
 from model_diagram import draw_model
@@ -232,6 +233,8 @@ def setup(app: Sphinx) -> dict:
     app.add_directive("chapter-map", ChapterMap)
     app.add_directive("stage-table", StageTable)
     app.add_directive("execution-times", ExecutionTimes)
+    app.add_directive("assignment-counts", AssignmentCounts)
+    app.add_directive("assignment-results", AssignmentResults)
     app.add_node(RunsOfThisBuild)
     app.add_post_transform(FillExecutionTimes)
     app.add_directive("model-diagram", ModelDiagram)
