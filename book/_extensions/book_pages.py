@@ -137,7 +137,7 @@ class StageTable(SphinxDirective):
             size = f"{rows_of_map} × {columns}".replace(" ", "\N{NO-BREAK SPACE}")
             cells = [stage, size, channels, rows_of_map * columns, heads, ratio, keys]
             rows.append([str(cell) for cell in cells])
-        header = ["Stage", "Map $H_i × W_i$", "Channels $C_i$", "Tokens $N_i$", "Heads", "Ratio $R_i$", "Keys"]
+        header = ["Stage", "Map $H_i × W_i$", "Channels $C_i$", "Tokens $N_i$", "Heads", "Ratio $r_i$", "Keys"]
         return self.parse_text_to_nodes(table(header, rows))
 
 

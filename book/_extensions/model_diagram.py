@@ -109,7 +109,7 @@ def stage_texts(model: dict, stage: int) -> tuple[str, str]:
     stride = STAGE_STRIDES[stage]
     heads, ratio, layers = (model[name][stage] for name in ("heads", "reduction_ratio", "num_layers"))
     size = f"H/{stride} × W/{stride} × {model['dims'][stage]}"
-    return size, f"n = {layers}, heads {heads}, R {ratio}"
+    return size, f"n = {layers}, heads {heads}, r {ratio}"
 
 
 def wide_encoder(canvas: Canvas, model: dict) -> None:
