@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
-from chapters import CELL_LIMIT, written_to_stderr
+from chapters import written_to_stderr
 from generate import address
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
@@ -33,6 +33,7 @@ from book import BUILD, ROOT, chapters, environment
 PINS = ROOT / "requirements-colab.txt"
 HOME = BUILD / "colab"
 NAME = "segformer-edu"
+CELL_LIMIT = 600  # seconds; how long a chapter may take is for tools/chapters.py to judge
 # What a setup cell recognises Colab by: the shell's class lives in a module of Colab's own.
 STARTUP = 'type(get_ipython()).__module__ = "google.colab._shell"\n'
 # Runs after a chapter's last cell, in its kernel: where the library is, and which controls move no picture.
