@@ -162,7 +162,7 @@ def execute(notebook: nbformat.NotebookNode, colab: Colab, folder: Path, *, on_c
 
 def run(path: Path, colab: Colab, before: frozenset[str]) -> Run:
     """Run a chapter in an empty folder of the environment, which has no library yet."""
-    colab.pip("uninstall", "--quiet", "--yes", NAME)
+    colab.pip("uninstall", "-qq", "--yes", NAME)
     notebook, probe, fault = nbformat.read(path, as_version=4), {}, ""
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as empty:
@@ -215,7 +215,7 @@ def main() -> None:
         print("segformer_edu/ has changes that are not committed: the library installed here will not have them.")
     with tempfile.TemporaryDirectory() as place:
         colab = furnish(Path(place).resolve(), make_environment(given.python, pins(given.torch)))
-        colab.pip("uninstall", "--quiet", "--yes", NAME)
+        colab.pip("uninstall", "-qq", "--yes", NAME)
         before = colab.freeze()
         print(made_of(colab, before))
         wrong = list(elsewhere(colab, before))
