@@ -194,14 +194,14 @@ def categories(
     """
     shaded = [category for category in range(len(names)) if category not in dots]
     greys = {category: str(0.9 * (1 - i / max(1, len(shaded) - 1)) ** 0.6) for i, category in enumerate(shaded)}
-    made, axes = figure(width=6.2, height=6.8)
+    made, axes = figure(width=5.2, height=5.9)
     axis = axes[0, 0]
     colours = [mpl.colors.to_hex(greys.get(category, greys[shaded[0]])) for category in range(len(names))]
     extent = (x[0] - 0.5, x[-1] + 0.5, y[0] - 0.5, y[-1] + 0.5)
     axis.imshow(paint(grid, colours), origin="lower", extent=extent, interpolation="nearest")
     for category, (colour, marker) in dots.items():
         rows, columns = np.nonzero(grid == category)
-        axis.plot(np.asarray(x)[columns], np.asarray(y)[rows], marker, color=colour, markersize=2.2, markeredgewidth=0)
+        axis.plot(np.asarray(x)[columns], np.asarray(y)[rows], marker, color=colour, markersize=1.9, markeredgewidth=0)
     legend = {names[category]: (grey, "s") for category, grey in greys.items()}
     legend |= {names[category]: dot for category, dot in dots.items()}
     handles = [axis.plot([], [], m, color=c, markersize=9, label=name)[0] for name, (c, m) in legend.items()]
