@@ -26,10 +26,10 @@ WIDGETS = ROOT / "tools" / "widgets"
 FONTS = "es5/output/chtml/fonts"
 ICONS = {
     "solid-900": (
-        "angle-down angle-left angle-right arrow-up bars bell check circle-check circle-exclamation circle-half-stroke "
-        "circle-info circle-xmark download expand file file-code file-pdf lightbulb list magnifying-glass "
-        "magnifying-glass-minus moon pause pencil play print retweet rocket share stop sun triangle-exclamation "
-        "up-right-from-square xmark"
+        "angle-down angle-left angle-right arrow-up bars bell caret-down caret-right check circle-check "
+        "circle-exclamation circle-half-stroke circle-info circle-xmark download expand file file-code file-pdf "
+        "lightbulb list magnifying-glass magnifying-glass-minus moon pause pencil play print retweet rocket share stop "
+        "sun triangle-exclamation up-right-from-square xmark"
     ),
     "brands-400": "github",
 }
@@ -134,7 +134,7 @@ def draw_icons() -> None:
     rules = re.findall(r'((?:\.fa-[\w-]+:before,?)+)\{content:"\\([0-9a-f]+)"', css)
     codes = {name: int(code, 16) for names, code in rules for name in re.findall(r"\.fa-([\w-]+):", names)}
     for face, names in ICONS.items():
-        font = TTFont(theme / "vendor" / "fontawesome" / "webfonts" / f"fa-{face}.ttf")
+        font = TTFont(theme / "vendor" / "fontawesome" / "webfonts" / f"fa-{face}.ttf", recalcTimestamp=False)
         subset = Subsetter(Options(layout_features=[], name_IDs=["*"], notdef_outline=True))
         subset.populate(unicodes=[codes[name] for name in names.split()])
         subset.subset(font)

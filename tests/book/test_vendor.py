@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+import vendor
+from fontTools.ttLib import TTFont
+
+ROOT = Path(__file__).resolve().parents[2]
 VENDOR = ROOT / "book" / "_static" / "vendor"
 VERSIONS = json.loads((VENDOR / "versions.json").read_text())
-sys.path.insert(0, str(ROOT / "tools"))
-
-import vendor  # noqa: E402
 
 
 def test_the_recorded_versions_are_the_pinned_ones():
@@ -38,6 +37,18 @@ def test_the_files_that_were_copied_are_there_and_no_others():
     fonts = {name for name in found if name.endswith(".woff") and "woff-v2" in name}
     assert len(fonts) > 20
     assert found - fonts == {name for name in expected if "*" not in name}
+
+
+def test_the_icons_are_drawn_alike_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(vendor, "VENDOR", tmp_path)
+    (tmp_path / "icons").mkdir()
+    vendor.draw_icons()
+    for face in vendor.ICONS:
+        drawn, kept = (TTFont(place / "icons" / f"{face}.woff") for place in (tmp_path, VENDOR))
+        assert drawn.getBestCmap() == kept.getBestCmap()
+        assert [drawn["glyf"][name] for name in drawn.getGlyphOrder()] == [
+            kept["glyf"][name] for name in kept.getGlyphOrder()
+        ]
 
 
 def test_every_bundled_package_has_its_licence_told():

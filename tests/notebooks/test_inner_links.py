@@ -18,7 +18,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from mdit_py_plugins.dollarmath import dollarmath_plugin
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("book/*.md"), *ROOT.glob("notebooks/*.ipynb")])
 CODE = {"{code-block}", "{code-cell}", "{eval-rst}", "{executed}", "{repository-command}"}  # they hold no Markdown
 MARKDOWN = MarkdownIt("commonmark").use(dollarmath_plugin)
