@@ -8,6 +8,8 @@ from einops import rearrange
 from torch import nn
 
 from segformer_edu.arguments import check_divisible, check_map, check_positive
+from segformer_edu.normalization import LayerNorm2d
+from segformer_edu.regularization import DropPath
 
 
 class EfficientSelfAttention(nn.Module):
@@ -50,3 +52,47 @@ class EfficientSelfAttention(nn.Module):
         out = F.scaled_dot_product_attention(q, k, v)  # softmax(q kᵀ / √(dim / heads)) v
         out = rearrange(out, "b heads (h w) c -> b (heads c) h w", h=x.shape[-2])
         return self.to_out(out)
+
+
+class SpatialReductionAttention(nn.Module):
+    """The paper's efficient self-attention: ``EfficientSelfAttention`` with biases, and a norm on the shrunken map.
+
+    Keys and values come from one linear layer, applied to a map that a strided convolution shrank ``reduction_ratio``
+    times in height and in width; where that is 1, from the map itself.
+
+    Args:
+        dim: channels of the map; a multiple of ``heads``.
+        heads: how many attentions run side by side, each on dim / heads channels.
+        reduction_ratio: side of a cell, in pixels. The paper's R is its square (§3.1).
+
+    Shapes: (B, dim, H, W) → (B, dim, H, W), H and W at least ``reduction_ratio``, channels last in memory.
+
+    Raises:
+        TypeError, ValueError: as ``EfficientSelfAttention``.
+
+    Source: the paper, §3.1 "Efficient Self-Attention", and the names of its released weights; the term is that of
+    Wang et al., "Pyramid Vision Transformer", 2021. Built in chapter 8.
+    """
+
+    def __init__(self, *, dim: int, heads: int, reduction_ratio: int) -> None:
+        super().__init__()
+        check_divisible(dim=dim, heads=heads)
+        check_positive(reduction_ratio=reduction_ratio)
+        self.dim, self.heads, self.reduction_ratio = dim, heads, reduction_ratio
+        self.reduce = nn.Sequential()
+        if reduction_ratio > 1:
+            self.reduce.append(nn.Conv2d(dim, dim, reduction_ratio, stride=reduction_ratio))
+            self.reduce.append(LayerNorm2d(dim, eps=1e-5))
+        self.to_q = nn.Linear(dim, dim)
+        self.to_kv = nn.Linear(dim, 2 * dim)
+        self.to_out = nn.Linear(dim, dim)
+        self.drop_path = DropPath()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        check_map(x, self.dim, smallest=self.reduction_ratio)
+        q = self.to_q(rearrange(x, "b c h w -> b h w c"))
+        kv = self.to_kv(rearrange(self.reduce(x), "b c h w -> b h w c"))
+        q, k, v = (rearrange(t, "b h w (n c) -> b n (h w) c", n=self.heads) for t in (q, *kv.chunk(2, dim=-1)))
+        out = F.scaled_dot_product_attention(q, k, v)
+        out = self.to_out(rearrange(out, "b n (h w) c -> b h w (n c)", h=x.shape[-2]))
+        return self.drop_path(rearrange(out, "b h w c -> b c h w"))

@@ -43,3 +43,59 @@ class MLPDecoder(nn.Module):
         size = layer_outputs[0].shape[-2:]
         fused = [F.interpolate(to_fused(x), size=size) for x, to_fused in zip(layer_outputs, self.to_fused)]
         return self.to_segmentation(torch.cat(fused, dim=1))
+
+
+class SegformerHead(nn.Module):
+    """The paper's decoder: project the four maps, upsample them, fuse them, normalise, ReLU, classify each pixel.
+
+    Up to its BatchNorm the decoder is linear, and bilinear upsampling commutes with a linear map of the channels. So
+    projection and fusion are one matrix a scale, which works on the small map, before it is upsampled; in evaluation
+    the BatchNorm is a part of it. The answer is the same; most of the arithmetic is gone.
+
+    Args:
+        dims: channels of the encoder's maps, finest first.
+        decoder_dim: the common width, E in Table 6 of the paper.
+        num_classes: channels of the result.
+        dropout: how often a channel is left out before the classifier, while training.
+
+    Shapes: a list of maps (B, dims[i], H_i, W_i) → (B, num_classes, H_0, W_0).
+
+    Raises:
+        TypeError, ValueError: as ``MLPDecoder``.
+
+    Source: the paper, §3.2 "Lightweight All-MLP Decoder", and the names of its released weights; plain in chapter 8,
+    fast in chapter 10.
+    """
+
+    def __init__(self, *, dims: tuple[int, ...], decoder_dim: int, num_classes: int, dropout: float = 0.1) -> None:
+        super().__init__()
+        check_stages(dims=dims)
+        check_positive(decoder_dim=decoder_dim, num_classes=num_classes)
+        self.dims = dims
+        self.project = nn.ModuleList([nn.Linear(dim, decoder_dim) for dim in dims])
+        self.fuse = nn.Linear(len(dims) * decoder_dim, decoder_dim, bias=False)
+        self.norm = nn.BatchNorm2d(decoder_dim)
+        self.dropout = nn.Dropout2d(dropout)
+        self.classify = nn.Conv2d(decoder_dim, num_classes, 1)
+
+    def matrices(self) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """Return what projection and fusion are together: a matrix (decoder_dim, dims[i]) a scale, and one bias."""
+        shares = self.fuse.weight.chunk(len(self.dims), dim=1)
+        matrices = [share @ project.weight for share, project in zip(shares, self.project)]
+        bias = sum(share @ project.bias for share, project in zip(shares, self.project))
+        if not self.training:
+            scale = self.norm.weight * torch.rsqrt(self.norm.running_var + self.norm.eps)
+            matrices = [scale[:, None] * matrix for matrix in matrices]
+            bias = scale * (bias - self.norm.running_mean) + self.norm.bias
+        return matrices, bias
+
+    def forward(self, layer_outputs: list[torch.Tensor]) -> torch.Tensor:
+        check_maps(layer_outputs, self.dims)
+        matrices, bias = self.matrices()
+        first, *others = (F.conv2d(x, matrix[:, :, None, None]) for x, matrix in zip(layer_outputs, matrices))
+        fused = first + bias[:, None, None]
+        for x in others:
+            fused = fused + F.interpolate(x, size=first.shape[-2:], mode="bilinear")
+        if self.training:
+            fused = self.norm(fused)
+        return self.classify(self.dropout(fused.relu()))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
+from einops import rearrange
 from torch import nn
 
 from segformer_edu.arguments import check_map, check_positive
 from segformer_edu.convolution import DsConv2d
+from segformer_edu.regularization import DropPath
 
 
 class MixFeedForward(nn.Module):
@@ -40,3 +43,36 @@ class MixFeedForward(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         check_map(x, self.dim)
         return self.net(x)
+
+
+class DepthwiseMixFeedForward(nn.Module):
+    """The paper's Mix-FFN: ``MixFeedForward`` whose middle convolution is depthwise alone.
+
+    Args:
+        dim: channels of the map.
+        expansion_factor: how many times wider the channels become in between.
+
+    Shapes: (B, dim, H, W) → (B, dim, H, W), channels last in memory.
+
+    Raises:
+        TypeError, ValueError: an input that is no floating-point map with ``dim`` channels.
+
+    Source: the paper, §3.1 "Mix-FFN", and the names of its released weights. Built in chapter 8.
+    """
+
+    def __init__(self, *, dim: int, expansion_factor: int) -> None:
+        super().__init__()
+        check_positive(dim=dim, expansion_factor=expansion_factor)
+        self.dim = dim
+        hidden_dim = dim * expansion_factor
+        self.widen = nn.Linear(dim, hidden_dim)
+        self.mix = nn.Conv2d(hidden_dim, hidden_dim, 3, padding=1, groups=hidden_dim)
+        self.narrow = nn.Linear(hidden_dim, dim)
+        self.drop_path = DropPath()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        check_map(x, self.dim)
+        hidden = self.widen(rearrange(x, "b c h w -> b h w c"))
+        hidden = self.mix(rearrange(hidden, "b h w c -> b c h w"))
+        out = self.narrow(F.gelu(rearrange(hidden, "b c h w -> b h w c")))
+        return self.drop_path(rearrange(out, "b h w c -> b c h w"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from einops import rearrange
 from torch import nn
 
 from segformer_edu.arguments import check_map, check_positive
@@ -43,6 +44,30 @@ class LayerNorm(nn.Module):
         # The slope of sqrt is infinite at 0, so var().sqrt() turns a constant pixel's gradient into NaN; a norm's is 0.
         std = torch.linalg.vector_norm(centred, dim=1, keepdim=True) / self.dim**0.5  # (B, 1, H, W)
         return centred / (std + self.eps) * self.g + self.b
+
+
+class LayerNorm2d(nn.LayerNorm):
+    """Normalise the channels of each pixel as ``torch.nn.LayerNorm`` does: ``eps`` is added to the variance.
+
+    Args:
+        dim: channels of the map.
+        eps: added to the variance. The released code has 1e-6 in the blocks and after each stage, 1e-5 elsewhere.
+
+    Shapes: (B, dim, H, W) → (B, dim, H, W), channels last in memory.
+
+    Raises:
+        TypeError, ValueError: an input that is no floating-point map with ``dim`` channels.
+
+    Source: the paper's released weights. Built in chapter 8.
+    """
+
+    def __init__(self, dim: int, eps: float = 1e-6) -> None:
+        check_positive(dim=dim)
+        super().__init__(dim, eps)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        check_map(x, *self.normalized_shape)
+        return rearrange(super().forward(rearrange(x, "b c h w -> b h w c")), "b h w c -> b c h w")
 
 
 class PreNorm(nn.Module):

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from segformer_edu.attention import EfficientSelfAttention
-from segformer_edu.decoder import MLPDecoder
-from segformer_edu.feedforward import MixFeedForward
-from segformer_edu.normalization import LayerNorm
+from segformer_edu.attention import EfficientSelfAttention, SpatialReductionAttention
+from segformer_edu.decoder import MLPDecoder, SegformerHead
+from segformer_edu.embedding import OverlapPatchEmbedding
+from segformer_edu.feedforward import DepthwiseMixFeedForward, MixFeedForward
+from segformer_edu.normalization import LayerNorm, LayerNorm2d
 
 
 @dataclass(frozen=True)
@@ -45,3 +46,13 @@ SKETCH = Parts(
     decoder=MLPDecoder,
 )
 """The seed's model: lucidrains' segformer-pytorch (MIT), as the annotated article shows it."""
+
+PAPER = Parts(
+    patch_embedding=OverlapPatchEmbedding,
+    norm=LayerNorm2d,
+    attention=SpatialReductionAttention,
+    feed_forward=DepthwiseMixFeedForward,
+    stage_norm=LayerNorm2d,
+    decoder=SegformerHead,
+)
+"""The model of the paper's released weights; its sizes are in ``VARIANTS``."""

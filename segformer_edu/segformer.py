@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from segformer_edu.arguments import check_positive
 from segformer_edu.encoder import MiT
-from segformer_edu.parts import SKETCH, Parts
+from segformer_edu.parts import PAPER, SKETCH, Parts
 
 
 def per_stage(value: int | tuple[int, ...]) -> tuple[int, ...]:
@@ -70,3 +71,141 @@ class Segformer(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.decoder(self.mit(x, return_layer_outputs=True))
+
+
+VARIANTS = {
+    "b0": {"dims": (32, 64, 160, 256), "num_layers": (2, 2, 2, 2), "decoder_dim": 256},
+    "b1": {"dims": (64, 128, 320, 512), "num_layers": (2, 2, 2, 2), "decoder_dim": 256},
+    "b2": {"dims": (64, 128, 320, 512), "num_layers": (3, 4, 6, 3), "decoder_dim": 768},
+    "b3": {"dims": (64, 128, 320, 512), "num_layers": (3, 4, 18, 3), "decoder_dim": 768},
+    "b4": {"dims": (64, 128, 320, 512), "num_layers": (3, 8, 27, 3), "decoder_dim": 768},
+    "b5": {"dims": (64, 128, 320, 512), "num_layers": (3, 6, 40, 3), "decoder_dim": 768},
+}
+"""What sets B0 to B5 apart, as the released weights have it; in the paper's Table 6 some numbers differ (chapter 8)."""
+COMMON = {"heads": (1, 2, 5, 8), "ff_expansion": (4, 4, 4, 4), "reduction_ratio": (8, 4, 2, 1)}
+DROP_PATH = 0.1
+
+
+class ImageClassifier(nn.Module):
+    """The encoder with the head that it was pretrained with: the mean of its last map, and one linear layer.
+
+    Args:
+        mit: the encoder.
+        dim: channels of its last map.
+        num_classes: channels of the result; 1000 for ImageNet.
+
+    Shapes: (B, channels, H, W), H and W from 32 up → logits (B, num_classes).
+
+    Raises:
+        TypeError, ValueError: see ``MiT``.
+
+    Source: the paper, §4.1 and Table 7. Built in chapter 8.
+    """
+
+    def __init__(self, mit: MiT, dim: int, num_classes: int) -> None:
+        super().__init__()
+        check_positive(dim=dim, num_classes=num_classes)
+        self.mit, self.num_classes = mit, num_classes
+        self.head = nn.Linear(dim, num_classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.mit(x).mean(dim=(2, 3)))
+
+
+def initialize(module: nn.Module) -> None:
+    """Draw a layer's weights as the paper's code draws the encoder's: ``model.apply(initialize)``."""
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.Conv2d):
+        fan_out = module.out_channels * module.kernel_size[0] * module.kernel_size[1] // module.groups
+        nn.init.normal_(module.weight, std=(2 / fan_out) ** 0.5)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def schedule_drop_path(mit: MiT, rate: float = DROP_PATH) -> None:
+    """Let drop path rise evenly with the depth, from 0 in the first block to ``rate`` in the last."""
+    blocks = [block for _, layers, _ in mit.stages for block in layers]
+    for block, block_rate in zip(blocks, torch.linspace(0, rate, len(blocks)).tolist()):
+        for branch in block:
+            branch.fn.drop_path.rate = block_rate
+
+
+def paper_segformer(variant: str, num_classes: int) -> Segformer:
+    """Make one of ``VARIANTS`` with fresh weights."""
+    model = Segformer(**VARIANTS[variant], **COMMON, num_classes=num_classes, parts=PAPER)
+    model.apply(initialize)
+    schedule_drop_path(model.mit)
+    return model
+
+
+def paper_classifier(variant: str, num_classes: int) -> ImageClassifier:
+    """Make the encoder of one of ``VARIANTS``, with a classifier of whole images and fresh weights."""
+    sizes = {name: VARIANTS[variant][name] for name in ("dims", "num_layers")}
+    mit = MiT(channels=3, **sizes, **COMMON, parts=PAPER)
+    model = ImageClassifier(mit, sizes["dims"][-1], num_classes)
+    model.apply(initialize)
+    schedule_drop_path(mit)
+    return model
+
+
+def segformer_b0(num_classes: int = 150) -> Segformer:
+    """Make SegFormer-B0 of the paper (Table 6, §3), fresh weights, for ``num_classes`` classes; 150 is ADE20K."""
+    return paper_segformer("b0", num_classes)
+
+
+def segformer_b1(num_classes: int = 150) -> Segformer:
+    """Make SegFormer-B1 of the paper (Table 6, §3), fresh weights, for ``num_classes`` classes; 150 is ADE20K."""
+    return paper_segformer("b1", num_classes)
+
+
+def segformer_b2(num_classes: int = 150) -> Segformer:
+    """Make SegFormer-B2 of the paper (Table 6, §3), fresh weights, for ``num_classes`` classes; 150 is ADE20K."""
+    return paper_segformer("b2", num_classes)
+
+
+def segformer_b3(num_classes: int = 150) -> Segformer:
+    """Make SegFormer-B3 of the paper (Table 6, §3), fresh weights, for ``num_classes`` classes; 150 is ADE20K."""
+    return paper_segformer("b3", num_classes)
+
+
+def segformer_b4(num_classes: int = 150) -> Segformer:
+    """Make SegFormer-B4 of the paper (Table 6, §3), fresh weights, for ``num_classes`` classes; 150 is ADE20K."""
+    return paper_segformer("b4", num_classes)
+
+
+def segformer_b5(num_classes: int = 150) -> Segformer:
+    """Make SegFormer-B5 of the paper (Table 6, §3), fresh weights, for ``num_classes`` classes; 150 is ADE20K."""
+    return paper_segformer("b5", num_classes)
+
+
+def mit_b0(num_classes: int = 1000) -> ImageClassifier:
+    """Make the encoder MiT-B0 of the paper (Table 7) with its ImageNet classifier, fresh weights."""
+    return paper_classifier("b0", num_classes)
+
+
+def mit_b1(num_classes: int = 1000) -> ImageClassifier:
+    """Make the encoder MiT-B1 of the paper (Table 7) with its ImageNet classifier, fresh weights."""
+    return paper_classifier("b1", num_classes)
+
+
+def mit_b2(num_classes: int = 1000) -> ImageClassifier:
+    """Make the encoder MiT-B2 of the paper (Table 7) with its ImageNet classifier, fresh weights."""
+    return paper_classifier("b2", num_classes)
+
+
+def mit_b3(num_classes: int = 1000) -> ImageClassifier:
+    """Make the encoder MiT-B3 of the paper (Table 7) with its ImageNet classifier, fresh weights."""
+    return paper_classifier("b3", num_classes)
+
+
+def mit_b4(num_classes: int = 1000) -> ImageClassifier:
+    """Make the encoder MiT-B4 of the paper (Table 7) with its ImageNet classifier, fresh weights."""
+    return paper_classifier("b4", num_classes)
+
+
+def mit_b5(num_classes: int = 1000) -> ImageClassifier:
+    """Make the encoder MiT-B5 of the paper (Table 7) with its ImageNet classifier, fresh weights."""
+    return paper_classifier("b5", num_classes)
