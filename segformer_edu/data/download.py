@@ -18,6 +18,13 @@ TIMEOUT = (10, 30)  # seconds to connect, and between two pieces
 WORTH_RETRYING = (408, 429, 500, 502, 503, 504)
 
 
+RUN_AGAIN = (
+    "Files that did arrive are kept and checked; no partial file is. Check the network and run the same line again: "
+    "it goes on where it stopped. Or fetch the data by other means, and set SEGFORMER_EDU_DATA to the folder that "
+    "holds it."
+)
+
+
 class DownloadError(OSError):
     """A download that did not succeed; the text says why, and what to do."""
 
@@ -45,8 +52,13 @@ class RemoteFile:
         return hashlib.sha1(b"blob %d\0" % self.size + path.read_bytes()).hexdigest() == self.blob
 
 
-def request(url: str, **options: object) -> requests.Response:
+def request(url: str, *, remedy: str = RUN_AGAIN, **options: object) -> requests.Response:
     """Ask for ``url`` until an answer comes that is not worth another try, waiting twice as long each time.
+
+    Args:
+        url: the address.
+        remedy: what to tell the reader to do where it fails.
+        options: for ``requests.get``.
 
     Raises:
         DownloadError: no connection after all attempts, or an answer other than success.
@@ -65,7 +77,7 @@ def request(url: str, **options: object) -> requests.Response:
         reason = f"the server answered {response.status_code} {response.reason}"
         if response.status_code not in WORTH_RETRYING:
             break
-    raise DownloadError(advice(url, reason))
+    raise DownloadError(advice(url, reason, remedy))
 
 
 def wait(attempt: int) -> float:
@@ -73,13 +85,9 @@ def wait(attempt: int) -> float:
     return 0.5 * 2**attempt
 
 
-def advice(url: str, reason: str) -> str:
+def advice(url: str, reason: str, remedy: str = RUN_AGAIN) -> str:
     """Return what to tell the reader when a download fails."""
-    return (
-        f"{url} could not be fetched: {reason}. Files that did arrive are kept and checked; no partial file is. Check "
-        f"the network and run the same line again: it goes on where it stopped. Or fetch the data by other means, and "
-        f"set SEGFORMER_EDU_DATA to the folder that holds it."
-    )
+    return f"{url} could not be fetched: {reason}. {remedy}"
 
 
 def fetch(file: RemoteFile) -> None:
@@ -122,6 +130,38 @@ def receive(url: str, part: Path) -> None:
         with part.open("ab" if resumed else "wb") as out:
             for piece in response.iter_content(1 << 16):
                 out.write(piece)
+
+
+def fetch_bytes(url: str, *, limit: int, remedy: str, seconds: float = 120) -> tuple[bytes, str]:
+    """Fetch something small into memory.
+
+    Args:
+        url: the address.
+        limit: more bytes than this are refused.
+        remedy: what to tell the reader to do where it fails.
+        seconds: a whole download may take.
+
+    Returns:
+        What arrived, and its type as the server names it, such as "image/png"; "" where it names none.
+
+    Raises:
+        DownloadError: no success after all attempts, an answer that is too large, or one that takes too long.
+    """
+    content, end = bytearray(), time.monotonic() + seconds
+    # Some servers turn away a program that does not say what it is.
+    with request(
+        url, remedy=remedy, stream=True, headers={"User-Agent": "segformer_edu (a book's library)"}
+    ) as response:
+        try:
+            for piece in response.iter_content(1 << 16):
+                content += piece
+                if len(content) > limit:
+                    raise DownloadError(advice(url, f"it has more than {limit >> 20} MB", remedy))
+                if time.monotonic() > end:
+                    raise DownloadError(advice(url, f"it was not complete after {seconds:.0f} seconds", remedy))
+        except requests.RequestException as error:
+            raise DownloadError(advice(url, f"the connection broke ({type(error).__name__})", remedy)) from error
+        return bytes(content), response.headers.get("Content-Type", "").split(";")[0].strip()
 
 
 def fetch_all(files: Sequence[RemoteFile], description: str, workers: int = 8) -> None:

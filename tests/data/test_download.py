@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
-from collections import Counter
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from servers import Server, serving
 
 from segformer_edu.data import camvid, download
 from segformer_edu.data.camvid import CamVid, download_camvid
@@ -21,43 +19,6 @@ def blob(content: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
-class Server(ThreadingHTTPServer):
-    """Serves ``files`` by path; ``moods`` says what goes wrong at each request for a path, one after the other."""
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.files, self.moods, self.asked, self.ranges, self.resumes = {}, {}, Counter(), [], True
-        self.url = f"http://127.0.0.1:{self.server_address[1]}"
-
-
-class Handler(BaseHTTPRequestHandler):
-    def do_GET(self):
-        server, path = self.server, self.path.split("?")[0]
-        server.asked[path] += 1
-        moods = server.moods.get(path, [])
-        mood = moods.pop(0) if moods else "well"
-        if isinstance(mood, int) or path not in server.files:
-            self.send_error(mood if isinstance(mood, int) else 404)
-            return
-        content = server.files[path]
-        start = 0
-        if server.resumes and "Range" in self.headers:
-            server.ranges.append(self.headers["Range"])
-            start = int(self.headers["Range"].removeprefix("bytes=").removesuffix("-"))
-        body = content[start:]
-        if mood == "corrupt":
-            body = bytes([body[0] ^ 1]) + body[1:]
-        self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body[: len(body) // 2] if mood == "cut" else body)
-        if mood == "cut":
-            self.close_connection = True
-
-    def log_message(self, *_):
-        pass
-
-
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch):
     monkeypatch.setattr(download, "wait", lambda attempt: 0)
@@ -65,10 +26,8 @@ def _no_waiting(monkeypatch):
 
 @pytest.fixture
 def server():
-    with Server() as running:
-        threading.Thread(target=running.serve_forever, daemon=True).start()
+    with serving() as running:
         yield running
-        running.shutdown()
 
 
 @pytest.fixture
