@@ -320,6 +320,114 @@ def segmentations(
     return made
 
 
+def shares(mask: torch.Tensor | np.ndarray, classes: Sequence[str]) -> dict[str, float]:
+    """The share of a class map's pixels that each class has: of those present, the largest first. Void has no entry."""
+    values = torch.as_tensor(mask).flatten()
+    counts = values[(values >= 0) & (values < len(classes))].long().bincount(minlength=len(classes))
+    order = counts.argsort(descending=True, stable=True)
+    return {classes[i]: counts[i].item() / len(values) for i in order.tolist() if counts[i]}
+
+
+def list_shares(found: Mapping[str, float], most: int = 8) -> str:
+    """Shares as words, "wall 62 %, flag 20 %, and 3 other classes 1.2 %", for an alt text or a line of output."""
+    told = [f"{name} {percent(share)}" for name, share in list(found.items())[:most]]
+    rest = list(found.values())[most:]
+    if rest:
+        told.append(f"and {len(rest)} other {'class' if len(rest) == 1 else 'classes'} {percent(sum(rest))}")
+    return ", ".join(told)
+
+
+def percent(share: float) -> str:
+    """A share as percent, with two digits where it is small: "62 %", "1.2 %", "below 0.1 %"."""
+    if share < 0.001:
+        return "below 0.1 %"
+    return f"{100 * share:.0f} %" if share >= 0.0995 else f"{100 * share:.1f} %"
+
+
+def innermost(region: torch.Tensor) -> tuple[int, int, int]:
+    """The row and column of the point of a region (H, W) that is furthest from its edge, and how far that is.
+
+    The region is worn down by a pixel from all sides, again and again; the point is the last to go.
+    """
+    left, depth = region[None, None].float(), torch.zeros(region.shape)
+    while left.any():
+        depth += left[0, 0]
+        left = -torch.nn.functional.max_pool2d(-torch.nn.functional.pad(left, (1, 1, 1, 1)), 3, stride=1)
+    row, column = divmod(int(depth.argmax()), region.shape[1])
+    return row, column, int(depth.max())
+
+
+def laid_over(picture: np.ndarray, mask: np.ndarray, colours: Sequence[str], opacity: float) -> np.ndarray:
+    """The class map's colours over the picture in grey, a dark line wherever two classes meet: (H, W, 3)."""
+    grey = (picture.mean(axis=-1) if picture.ndim == 3 else picture)[..., None]
+    painted = opacity * paint(mask, colours) + (1 - opacity) * grey
+    edge = np.zeros(mask.shape, dtype=bool)
+    edge[:-1] |= mask[:-1] != mask[1:]
+    edge[:, :-1] |= mask[:, :-1] != mask[:, 1:]
+    painted[edge] = 0.1
+    return painted.clip(0, 1)
+
+
+def overlay(
+    picture: torch.Tensor | np.ndarray,
+    mask: torch.Tensor | np.ndarray,
+    *,
+    classes: Sequence[str],
+    colours: Sequence[str],
+    opacity: float = 0.6,
+    most: int = 12,
+    width: float = 5.6,
+) -> Figure:
+    """A class map laid over its picture; a legend says which classes there are, and the picture's share of each.
+
+    Colour is not the only cue: lines run where classes meet, and the legend's numbers stand in the regions.
+
+    Args:
+        picture: (3, H, W) or (H, W), values in [0, 1].
+        mask: class numbers (H, W), the picture's size; any number that is no class (255) is black.
+        classes: the classes' names.
+        colours: the classes' colours.
+        opacity: of the class map, from 0 to 1.
+        most: classes in the legend, the largest ones; it counts the rest.
+        width: of the figure, in inches.
+
+    Raises:
+        ValueError: a class map of another size than its picture.
+    """
+    picture, mask = as_picture(picture), torch.as_tensor(mask).cpu()
+    if picture.shape[:2] != tuple(mask.shape):
+        raise ValueError(
+            f"The class map is {tuple(mask.shape)}, its picture {picture.shape[:2]}; expected the same size."
+        )
+    step = -(-max(mask.shape) // 720)  # as many pixels as the figure has room for
+    small, found = mask[::step, ::step], shares(mask, classes)
+    shown = list(found)[:most]
+    patches = [Patch(label=f"{i}  {name}  {percent(found[name])}") for i, name in enumerate(shown, start=1)]
+    columns = max(1, int(width / 2.4))
+    height = width * mask.shape[0] / mask.shape[1] + 0.2 + 0.24 * -(-(len(patches) + 1) // columns)
+    made, axes = figure(width=width, height=height)
+    axes[0, 0].imshow(laid_over(picture[::step, ::step], small.numpy(), colours, opacity))
+    axes[0, 0].set_axis_off()
+    for patch, (number, name) in zip(patches, enumerate(shown, start=1)):
+        patch.set(facecolor=colours[classes.index(name)], edgecolor="#222222")
+        draw_number(axes[0, 0], number, small == classes.index(name))
+    if len(found) > most:
+        patches.append(Patch(label=f"and {len(found) - most} more", facecolor="none", edgecolor="none"))
+    made.legend(handles=patches, loc="outside lower center", ncols=columns, frameon=False)
+    return made
+
+
+def draw_number(axis: Axes, number: int, region: torch.Tensor) -> None:
+    """Write a number into the middle of a region, where there is room for it."""
+    step = -(-max(region.shape) // 180)  # a coarser grid: a number is larger than its cells
+    row, column, depth = innermost(region[::step, ::step])
+    if depth >= 4:
+        box = {"boxstyle": "circle,pad=0.2", "facecolor": "white", "edgecolor": "#222222", "linewidth": 0.8}
+        axis.text(
+            column * step, row * step, str(number), ha="center", va="center", fontsize=10, color="black", bbox=box
+        )
+
+
 def training_curve(losses: Sequence[float], validations: Mapping[int, float], *, width: float = 6.4) -> Figure:
     """The loss of each step, grey, its running mean, blue, and the validation mIoU beside them."""
     made, axes = figure(1, 2, width=width, height=2.8)

@@ -238,3 +238,93 @@ def test_dots_show_every_value_and_the_mean():
     ]
     assert means == [2.0, 3.0]
     assert [text.get_text() for text in axes[0, 0].get_yticklabels()] == ["one", "two"]
+
+
+REGIONS = ("wall", "flag", "person", "ship")
+
+
+@pytest.fixture
+def regions():
+    """60×80: a wall, left a flag, in it a person at rows 10 to 29 and columns 5 to 24; a pixel of a ship, some void."""
+    mask = torch.zeros(60, 80, dtype=torch.int64)
+    mask[:, :40] = 1
+    mask[10:30, 5:25] = 2
+    mask[0, 79] = 3
+    mask[59, 40:] = 255
+    return mask
+
+
+def test_shares_are_counted_largest_first(regions):
+    found = plots.shares(regions, REGIONS)
+    total = 60 * 80
+    assert list(found) == ["wall", "flag", "person", "ship"]
+    assert found == pytest.approx(
+        {"wall": 2359 / total, "flag": 2000 / total, "person": 400 / total, "ship": 1 / total}
+    )
+    assert sum(found.values()) == pytest.approx(1 - 40 / total)
+    assert plots.shares(regions.numpy(), REGIONS) == found
+    assert plots.shares(torch.full((4, 4), 255), REGIONS) == {}
+
+
+def test_shares_as_words():
+    found = {"wall": 0.612, "flag": 0.2, "person": 0.0995, "ship": 0.0123, "car": 0.0004}
+    assert plots.list_shares(found) == "wall 61 %, flag 20 %, person 10 %, ship 1.2 %, car below 0.1 %"
+    assert plots.list_shares(found, most=3) == "wall 61 %, flag 20 %, person 10 %, and 2 other classes 1.3 %"
+    assert plots.list_shares(found, most=4).endswith(", and 1 other class below 0.1 %")
+
+
+def test_number_stands_in_the_middle_of_its_region(regions):
+    assert plots.innermost(regions == 2)[0] in (19, 20)
+    assert plots.innermost(regions == 2)[1] in (14, 15)
+    row, column, depth = plots.innermost(regions == 0)
+    assert (depth, column, 15 <= row <= 43) == (20, 59, True)
+    ring = torch.ones(31, 31, dtype=torch.bool)
+    ring[3:28, 3:28] = False
+    row, column, depth = plots.innermost(ring)
+    assert ring[row, column]
+    assert depth == 2
+
+
+def test_class_map_over_its_picture(regions):
+    colours = ["#888888", "#0000FF", "#FF0000", "#00FF00"]
+    drawn = plots.laid_over(np.full((60, 80, 3), 0.5), regions.numpy(), colours, opacity=0.6)
+    assert drawn[20, 15].tolist() == pytest.approx([0.8, 0.2, 0.2])
+    assert drawn[5, 15].tolist() == pytest.approx([0.2, 0.2, 0.8])
+    for row, column in ((9, 15), (29, 15), (20, 4), (20, 24), (40, 39)):
+        assert drawn[row, column].max() <= 0.1, "a line where two classes meet"
+
+
+def test_overlay_numbers_what_its_legend_names(regions):
+    figure = plots.overlay(noise(3, 60, 80).abs(), regions, classes=REGIONS, colours=["#888888"] * 4)
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "1  wall  49 %", "2  flag  42 %", "3  person  8.3 %", "4  ship  below 0.1 %",
+    ]  # fmt: skip
+    numbers = {text.get_text(): text.get_position() for text in figure.axes[0].texts}
+    assert set(numbers) == {"1", "2", "3"}, "the ship is too small for a number"
+    for number, (x, y) in numbers.items():
+        assert regions[int(y), int(x)] == int(number) - 1
+
+
+def test_overlay_counts_what_its_legend_leaves_out():
+    mask = torch.arange(400).view(20, 20)
+    names = [f"class {i}" for i in range(400)]
+    figure = plots.overlay(torch.rand(3, 20, 20), mask, classes=names, colours=["#123456"] * 400, most=5)
+    texts = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert len(texts) == 6
+    assert texts[-1] == "and 395 more"
+
+
+@pytest.mark.parametrize("size", [(1400, 1000), (40, 3000)])
+def test_overlay_of_a_large_picture_is_small(size):
+    mask = torch.zeros(size, dtype=torch.uint8)
+    mask[:, size[1] // 2 :] = 1
+    figure = plots.overlay(np.zeros((*size, 3)), mask, classes=REGIONS, colours=["#888888"] * 4)
+    assert max(figure.axes[0].images[0].get_array().shape) <= 720
+    assert len(figure.axes[0].texts) == (2 if size[0] > 40 else 0)
+    plots.encoded(figure)
+
+
+def test_overlay_wants_one_size(regions):
+    with pytest.raises(ValueError, match=r"class map is \(60, 80\), its picture \(60, 79\)"):
+        plots.overlay(torch.zeros(3, 60, 79), regions, classes=REGIONS, colours=["#888888"] * 4)

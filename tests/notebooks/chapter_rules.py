@@ -41,7 +41,9 @@ MARKS = {
     "a LaTeX environment outside $$": r"^\s*\\begin\{",
     "a dollar sign on its own": r"(?<!\\)\$",
 }
-FIGURE_MAKERS = {f"plots.{name}" for name in ("figure", "images", "lines", "bars", "segmentations", "categories")}
+FIGURE_MAKERS = {
+    f"plots.{name}" for name in ("figure", "images", "lines", "bars", "segmentations", "categories", "overlay")
+}
 
 
 @dataclass(frozen=True)
