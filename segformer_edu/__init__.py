@@ -3,6 +3,7 @@
 from segformer_edu.attention import EfficientSelfAttention, SpatialReductionAttention
 from segformer_edu.checkpoints import convert_state_dict, load_pretrained
 from segformer_edu.convolution import DsConv2d
+from segformer_edu.cost import Cost, cost
 from segformer_edu.decoder import MLPDecoder, SegformerHead
 from segformer_edu.embedding import OverlapPatchEmbedding
 from segformer_edu.encoder import MiT
@@ -31,6 +32,7 @@ from segformer_edu.segformer import (
 __all__ = [
     "PAPER",
     "SKETCH",
+    "Cost",
     "DepthwiseMixFeedForward",
     "DropPath",
     "DsConv2d",
@@ -48,6 +50,7 @@ __all__ = [
     "SegformerHead",
     "SpatialReductionAttention",
     "convert_state_dict",
+    "cost",
     "load_pretrained",
     "mit_b0",
     "mit_b1",

@@ -89,8 +89,8 @@ def show(figure: Figure, alt: str) -> None:
     display(HTML(to_html(figure, alt)))
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[object]], caption: str) -> None:
-    """Show a table: the first column names the rows, numbers stand right; ``caption`` says what it compares."""
+def table_html(header: Sequence[str], rows: Sequence[Sequence[object]], caption: str) -> str:
+    """A table as HTML: the first column names the rows, numbers stand right; ``caption`` says what it compares."""
 
     def cell(value: object) -> str:
         number = isinstance(value, int | float) and not isinstance(value, bool)
@@ -102,12 +102,15 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]], caption: str)
         f'<tr><th scope="row" style="text-align: left">{html.escape(str(first))}</th>{"".join(map(cell, rest))}</tr>'
         for first, *rest in rows
     )
-    display(
-        HTML(
-            f'<table class="segformer-table"><caption>{html.escape(caption)}</caption>'
-            f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-        )
+    return (
+        f'<table class="segformer-table"><caption>{html.escape(caption)}</caption>'
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     )
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]], caption: str) -> None:
+    """Show a table; see ``table_html``."""
+    display(HTML(table_html(header, rows, caption)))
 
 
 def as_picture(image: torch.Tensor | np.ndarray) -> np.ndarray:
