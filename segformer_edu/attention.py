@@ -83,16 +83,16 @@ class SpatialReductionAttention(nn.Module):
         if reduction_ratio > 1:
             self.reduce.append(nn.Conv2d(dim, dim, reduction_ratio, stride=reduction_ratio))
             self.reduce.append(LayerNorm2d(dim, eps=1e-5))
-        self.to_q = nn.Linear(dim, dim)
-        self.to_kv = nn.Linear(dim, 2 * dim)
-        self.to_out = nn.Linear(dim, dim)
+        self.to_q = nn.Conv2d(dim, dim, 1)
+        self.to_kv = nn.Conv2d(dim, 2 * dim, 1)
+        self.to_out = nn.Conv2d(dim, dim, 1)
         self.drop_path = DropPath()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         check_map(x, self.dim, smallest=self.reduction_ratio)
-        q = self.to_q(rearrange(x, "b c h w -> b h w c"))
-        kv = self.to_kv(rearrange(self.reduce(x), "b c h w -> b h w c"))
-        q, k, v = (rearrange(t, "b h w (n c) -> b n (h w) c", n=self.heads) for t in (q, *kv.chunk(2, dim=-1)))
+        q, (k, v) = self.to_q(x), self.to_kv(self.reduce(x)).chunk(2, dim=1)
+        # (B, dim, h, w) → (B, heads, N, dim / heads): in channels-last memory all of these are views
+        q, k, v = (rearrange(t, "b (heads c) h w -> b heads (h w) c", heads=self.heads) for t in (q, k, v))
         out = F.scaled_dot_product_attention(q, k, v)
-        out = self.to_out(rearrange(out, "b n (h w) c -> b h w (n c)", h=x.shape[-2]))
-        return self.drop_path(rearrange(out, "b h w c -> b c h w"))
+        out = rearrange(out, "b heads (h w) c -> b h w (heads c)", h=x.shape[-2])
+        return self.drop_path(self.to_out(rearrange(out, "b h w c -> b c h w")))

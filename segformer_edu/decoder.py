@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -45,6 +47,10 @@ class MLPDecoder(nn.Module):
         return self.to_segmentation(torch.cat(fused, dim=1))
 
 
+GROUP = 64
+"""Channels that the paper's decoder takes at a time in evaluation."""
+
+
 class SegformerHead(nn.Module):
     """The paper's decoder: project the four maps, upsample them, fuse them, normalise, ReLU, classify each pixel.
 
@@ -72,30 +78,42 @@ class SegformerHead(nn.Module):
         check_stages(dims=dims)
         check_positive(decoder_dim=decoder_dim, num_classes=num_classes)
         self.dims = dims
-        self.project = nn.ModuleList([nn.Linear(dim, decoder_dim) for dim in dims])
-        self.fuse = nn.Linear(len(dims) * decoder_dim, decoder_dim, bias=False)
+        self.project = nn.ModuleList([nn.Conv2d(dim, decoder_dim, 1) for dim in dims])
+        self.fuse = nn.Conv2d(len(dims) * decoder_dim, decoder_dim, 1, bias=False)
         self.norm = nn.BatchNorm2d(decoder_dim)
         self.dropout = nn.Dropout2d(dropout)
         self.classify = nn.Conv2d(decoder_dim, num_classes, 1)
 
     def matrices(self) -> tuple[list[torch.Tensor], torch.Tensor]:
-        """Return what projection and fusion are together: a matrix (decoder_dim, dims[i]) a scale, and one bias."""
-        shares = self.fuse.weight.chunk(len(self.dims), dim=1)
-        matrices = [share @ project.weight for share, project in zip(shares, self.project)]
+        """Return what projection and fusion are together: a matrix (decoder_dim, dims[i]) a scale, and one bias.
+
+        In evaluation the BatchNorm is a part of them: it multiplies and shifts each channel by fixed numbers.
+        """
+        shares = self.fuse.weight.flatten(1).chunk(len(self.dims), dim=1)
+        matrices = [share @ project.weight.flatten(1) for share, project in zip(shares, self.project)]
         bias = sum(share @ project.bias for share, project in zip(shares, self.project))
         if not self.training:
             scale = self.norm.weight * torch.rsqrt(self.norm.running_var + self.norm.eps)
             matrices = [scale[:, None] * matrix for matrix in matrices]
             bias = scale * (bias - self.norm.running_mean) + self.norm.bias
-        return matrices, bias
+        return [matrix[:, :, None, None] for matrix in matrices], bias
 
     def forward(self, layer_outputs: list[torch.Tensor]) -> torch.Tensor:
         check_maps(layer_outputs, self.dims)
         matrices, bias = self.matrices()
-        first, *others = (F.conv2d(x, matrix[:, :, None, None]) for x, matrix in zip(layer_outputs, matrices))
-        fused = first + bias[:, None, None]
-        for x in others:
-            fused = fused + F.interpolate(x, size=first.shape[-2:], mode="bilinear")
         if self.training:
-            fused = self.norm(fused)
-        return self.classify(self.dropout(fused.relu()))
+            return self.classify(self.dropout(self.norm(fuse_maps(layer_outputs, matrices, bias)).relu()))
+        # ReLU works on each channel alone: a group of channels goes all the way before the next is begun, in the cache
+        logits = 0
+        groups = zip(zip(*(matrix.split(GROUP) for matrix in matrices)), bias.split(GROUP))
+        for (group_matrices, group_bias), share in zip(groups, self.classify.weight.split(GROUP, dim=1)):
+            logits += F.conv2d(fuse_maps(layer_outputs, group_matrices, group_bias).relu(), share)
+        return logits + self.classify.bias[:, None, None]
+
+
+def fuse_maps(maps: Sequence[torch.Tensor], matrices: Sequence[torch.Tensor], bias: torch.Tensor) -> torch.Tensor:
+    """Multiply each map's channels by its matrix, bring all to the first one's size, and add them up."""
+    fused = F.conv2d(maps[0], matrices[0], bias)
+    for x, matrix in zip(maps[1:], matrices[1:]):
+        fused += F.interpolate(F.conv2d(x, matrix), size=fused.shape[-2:], mode="bilinear")
+    return fused

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch import nn
 
 from segformer_edu.arguments import check_map, check_positive
@@ -65,14 +64,11 @@ class DepthwiseMixFeedForward(nn.Module):
         check_positive(dim=dim, expansion_factor=expansion_factor)
         self.dim = dim
         hidden_dim = dim * expansion_factor
-        self.widen = nn.Linear(dim, hidden_dim)
+        self.widen = nn.Conv2d(dim, hidden_dim, 1)
         self.mix = nn.Conv2d(hidden_dim, hidden_dim, 3, padding=1, groups=hidden_dim)
-        self.narrow = nn.Linear(hidden_dim, dim)
+        self.narrow = nn.Conv2d(hidden_dim, dim, 1)
         self.drop_path = DropPath()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         check_map(x, self.dim)
-        hidden = self.widen(rearrange(x, "b c h w -> b h w c"))
-        hidden = self.mix(rearrange(hidden, "b h w c -> b c h w"))
-        out = self.narrow(F.gelu(rearrange(hidden, "b c h w -> b h w c")))
-        return self.drop_path(rearrange(out, "b h w c -> b c h w"))
+        return self.drop_path(self.narrow(F.gelu(self.mix(self.widen(x)))))

@@ -138,7 +138,7 @@ def paper_segformer(variant: str, num_classes: int) -> Segformer:
     model = Segformer(**VARIANTS[variant], **COMMON, num_classes=num_classes, parts=PAPER)
     model.apply(initialize)
     schedule_drop_path(model.mit)
-    return model
+    return model.to(memory_format=torch.channels_last)
 
 
 def paper_classifier(variant: str, num_classes: int) -> ImageClassifier:
@@ -148,7 +148,7 @@ def paper_classifier(variant: str, num_classes: int) -> ImageClassifier:
     model = ImageClassifier(mit, sizes["dims"][-1], num_classes)
     model.apply(initialize)
     schedule_drop_path(mit)
-    return model
+    return model.to(memory_format=torch.channels_last)
 
 
 def segformer_b0(num_classes: int = 150) -> Segformer:
