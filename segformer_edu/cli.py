@@ -1,0 +1,204 @@
+"""The library from a shell: ``segformer-edu segment`` and ``segformer-edu cost``."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from segformer_edu import plots
+from segformer_edu.checkpoints import load_pretrained
+from segformer_edu.data.classes import CLASS_LISTS, ClassList, class_list
+from segformer_edu.inference import LONGEST, as_image, looked_at_size, segment
+from segformer_edu.segformer import Segformer
+from segformer_edu.training import choose_device
+
+FORMS = (".png", ".jpg", ".jpeg", ".webp")
+LICENCE = "NVIDIA's weights may be used for research and evaluation, not commercially."
+
+DESCRIPTION = """SegFormer from scratch: the book's library, from a shell.
+
+  segment  give every pixel of a photograph its class
+  cost     what a model of the paper costs: parameters, multiply-accumulates
+
+segformer-edu segment --help and segformer-edu cost --help say more."""
+
+SEGMENT = f"""Give every pixel of a photograph its class, and draw the class map over it.
+
+PHOTO is a file or an address (http, https): JPEG, PNG, TIFF, WebP, GIF (its
+first picture); colour, grey or with transparency, 8 or 16 bits, the camera
+held any way round.
+
+--weights is a file (.pth, .pt, .bin, .safetensors), a folder as transformers
+writes it, or an id on Hugging Face, which is downloaded once. NVlabs',
+Hugging Face's, segmentation-models-pytorch's, lucidrains' and this book's own
+files are told apart by the names in them.
+{LICENCE}
+
+--size is what the model is shown; the result has the photograph's own size in
+any case. One number is the longer side, two are height and width. Published
+weights learned from pictures of 512 pixels or so (ADE20K: the shorter side;
+Cityscapes: 1024×2048 in full). Twice the size shows more detail, is not always
+more right, and takes at least four times the time and memory. Without --size
+the photograph is shown as it is, or reduced to {LONGEST} pixels on its longer
+side."""
+
+SEGMENT_EXAMPLES = """examples:
+  segformer-edu segment cat.jpg --out cat-classes.png \\
+      --weights nvidia/segformer-b0-finetuned-ade-512-512
+  segformer-edu segment street.jpg --out street.webp --map numbers.png \\
+      --weights nvidia/segformer-b0-finetuned-cityscapes-1024-1024 \\
+      --size 1024 2048
+  segformer-edu segment https://example.org/leaf.tif --out leaf.png \\
+      --weights my-run.pt --classes 4 --size 512
+
+exit codes: 0 done; 1 a file, an address or the weights are not as they should
+be, and one line says what is wrong; 2 wrong usage"""
+
+
+class UsersError(Exception):
+    """Something that the user can mend; the text says how, in one line."""
+
+
+def a_class_list(text: str) -> ClassList:
+    """Read ``--classes``."""
+    try:
+        return class_list(int(text) if text.isdigit() else text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def a_side(text: str) -> int:
+    """Read one number of ``--size``."""
+    if not text.isdigit() or int(text) < 32:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size; expected one or two numbers of pixels, from 32 up")
+    return int(text)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Make the parser of the commands and their options."""
+    raw = {"formatter_class": argparse.RawDescriptionHelpFormatter}
+    parser = argparse.ArgumentParser("segformer-edu", description=DESCRIPTION, **raw)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="{segment,cost}")
+    add = commands.add_parser("segment", description=SEGMENT, epilog=SEGMENT_EXAMPLES, **raw).add_argument
+    known = " or ".join(f"{name} ({len(classes)})" for name, classes in CLASS_LISTS.items())
+    add("photo", metavar="PHOTO", help="a file, or an address that begins with https://")
+    add("--weights", required=True, metavar="SOURCE", help="a file, a folder, or an id such as nvidia/segformer-b0-…")
+    add("--out", required=True, type=Path, metavar="FILE", help=f"the drawing: {', '.join(FORMS)}")
+    add("--map", type=Path, metavar="FILE", help="also write the class numbers: a PNG of one channel, with palette")
+    add("--classes", type=a_class_list, metavar="NAMES", help=f"{known}, or a number; by default what fits the weights")
+    add("--size", type=a_side, nargs="+", metavar="PIXELS", help="the longer side, or height and width; see above")
+    add("--overwrite", action="store_true", help="replace files that exist; otherwise they are never touched")
+    return parser
+
+
+def check_outputs(given: argparse.Namespace) -> None:
+    """Raise UsersError if a file cannot be written, before anything takes time."""
+    if given.map and given.map.suffix.lower() != ".png":
+        raise UsersError(f"--map {given.map} has the ending {given.map.suffix!r}; expected .png, which keeps numbers.")
+    if given.out.suffix.lower() not in FORMS:
+        raise UsersError(f"--out {given.out} has the ending {given.out.suffix!r}; expected {', '.join(FORMS)}.")
+    if given.map and given.map.absolute() == given.out.absolute():
+        raise UsersError(f"--out and --map are both {given.out}; expected two files.")
+    for path in filter(None, (given.out, given.map)):
+        if path.exists() and not given.overwrite:
+            raise UsersError(f"{path} exists; choose another name, or replace it with --overwrite.")
+        if path.is_dir() or not path.parent.is_dir():
+            raise UsersError(f"{path} cannot be written: {'it' if path.is_dir() else path.parent} is "
+                             f"{'a folder' if path.is_dir() else 'no folder'}.")  # fmt: skip
+
+
+def fitting_classes(model: Segformer, wanted: ClassList | None, weights: str) -> ClassList:
+    """Return the classes to name, or raise UsersError if these weights have another number of them."""
+    if not isinstance(model, Segformer):
+        raise UsersError(f"{weights} classifies whole images; expected weights with a decoder, such as "
+                         f"nvidia/segformer-b0-finetuned-ade-512-512.")  # fmt: skip
+    classes = wanted or class_list(model.num_classes)
+    if len(classes) != model.num_classes:
+        raise UsersError(f"--classes is {len(classes)} ({classes.data}), but {weights} has {model.num_classes}; "
+                         f"leave --classes out, or give --classes {model.num_classes}.")  # fmt: skip
+    return classes
+
+
+def run_segment(given: argparse.Namespace) -> None:
+    """Segment a photograph, write the files, and say what was done."""
+    if given.size and len(given.size) > 2:
+        raise UsersError(f"--size has {len(given.size)} numbers; expected the longer side, or height and width.")
+    check_outputs(given)
+    picture = as_image(given.photo)
+    if given.weights.startswith("nvidia/"):
+        print(LICENCE, file=sys.stderr)
+    model = load_pretrained(given.weights)
+    classes = fitting_classes(model, given.classes, given.weights)
+    own = tuple(picture.shape[-2:])
+    size = looked_at_size(*own, given.size[0] if given.size and len(given.size) == 1 else given.size)
+    mask = segment(model.to(choose_device()), picture, size=size)
+    found = plots.list_shares(plots.shares(mask, classes.names))
+    write_drawing(given.out, picture, mask, classes, f"{given.photo}, its class map laid over it: {found}")
+    print(f"{given.photo}: {own[0]}×{own[1]} pixels (height, width), shown to the model in {size[0]}×{size[1]}")
+    print(f"{classes.data}: {found}")
+    if given.map:
+        write_map(given.map, mask, classes)
+    print("written:", *filter(None, (given.out, given.map)))
+
+
+def write_drawing(path: Path, picture: torch.Tensor, mask: torch.Tensor, classes: ClassList, alt: str) -> None:
+    """Write the class map over its picture; a PNG also carries the description in words."""
+    figure = plots.overlay(picture, mask, classes=classes.names, colours=classes.colours)
+    words = {"metadata": {"Description": alt}} if path.suffix.lower() == ".png" else {}
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=path.suffix[1:].lower(), dpi=200, facecolor="white", **words)
+    path.write_bytes(buffer.getvalue())
+
+
+def write_map(path: Path, mask: torch.Tensor, classes: ClassList) -> None:
+    """Write class numbers as a PNG of one channel; programs that show it paint it with the classes' colours."""
+    if len(classes) > 256:
+        raise UsersError(f"--map takes 256 classes, the numbers of one byte; these weights have {len(classes)}.")
+    numbers = Image.fromarray(mask.byte().numpy())
+    numbers.putpalette(b"".join(bytes.fromhex(colour[1:]) for colour in classes.colours))
+    numbers.save(path)
+
+
+def one_line(error: BaseException | str) -> str:
+    """Return a message without its line breaks."""
+    return " ".join(str(error).split())
+
+
+def say(message: Warning | str, *_: object) -> None:
+    """Print a warning as a note of one line."""
+    print(f"segformer-edu: note: {one_line(message)}", file=sys.stderr)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code: 0, or 1 after an error that one line of stderr explains.
+
+    Args:
+        arguments: as from a shell, without the program's name; those of this process by default.
+
+    Raises:
+        SystemExit: with 2 after wrong usage, with 0 after ``--help``.
+    """
+    given = make_parser().parse_args(arguments)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", UserWarning)
+            warnings.showwarning = say
+            {"segment": run_segment}[given.command](given)
+    except (UsersError, OSError, ValueError, TypeError, ImportError) as error:
+        print(f"segformer-edu: error: {one_line(error)}", file=sys.stderr)
+        return 1
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not any(word in str(error) for word in ("memory", "alloc")):
+            raise
+        print("segformer-edu: error: not enough memory; a smaller --size needs less.", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0

@@ -1,0 +1,216 @@
+"""The commands: what they write, what they say, and that every mistake is one line and an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from samples import SMALL
+
+import segformer_edu as se
+from segformer_edu.cli import main
+from segformer_edu.data import CITYSCAPES
+
+try:
+    import tomllib
+except ModuleNotFoundError:  # Python 3.10, where pytest brings it under its old name
+    import tomli as tomllib
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with a photograph and weights of 19 classes and of 5."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("place")
+    array = np.random.default_rng(0).integers(0, 256, (45, 70, 3), dtype=np.uint8)
+    Image.fromarray(array).save(folder / "photo.png")
+    for count in (19, 5):
+        model = se.Segformer(
+            **SMALL | {"heads": (1, 2, 5, 8), "dims": (8, 16, 20, 32)}, decoder_dim=16, num_classes=count
+        )
+        torch.save(model.state_dict(), folder / f"{count}.pt")
+    return folder
+
+
+@pytest.fixture
+def run(place, tmp_path, monkeypatch, capsys):
+    """Run a command in a folder of its own; return its exit code, what it printed, and its complaints."""
+    for name in ("photo.png", "19.pt", "5.pt"):
+        (tmp_path / name).symlink_to(place / name)
+    monkeypatch.chdir(tmp_path)
+
+    def call(text: str) -> tuple[int, str, str]:
+        code = main(text.split())
+        return code, *capsys.readouterr()
+
+    return call
+
+
+def test_segment_writes_a_drawing_and_the_numbers(run, tmp_path):
+    code, out, err = run("segment photo.png --weights 19.pt --out drawn.png --map numbers.png")
+    assert (code, err) == (0, "")
+    expected = se.segment(se.load_pretrained("19.pt"), "photo.png")
+    with Image.open("numbers.png") as numbers:
+        assert np.array_equal(np.array(numbers), expected.numpy())
+        number = expected[10, 20].item()
+        assert numbers.convert("RGB").getpixel((20, 10)) == tuple(bytes.fromhex(CITYSCAPES.colours[number][1:]))
+    with Image.open("drawn.png") as drawn:
+        assert drawn.width > 800
+        alt = drawn.text["Description"]
+    name, share = re.match(r"photo.png, its class map laid over it: ([a-z ]+) (\d+) %", alt).groups()
+    most = expected.flatten().bincount().max().item() / expected.numel()
+    assert name == CITYSCAPES.names[expected.flatten().bincount().argmax()]
+    assert int(share) == round(100 * most)
+    assert "photo.png: 45×70 pixels (height, width), shown to the model in 45×70" in out
+    assert f"Cityscapes: {name} {share} %" in out
+    assert "written: drawn.png numbers.png" in out
+
+
+@pytest.mark.parametrize("ending", [".jpg", ".webp", ".PNG"])
+def test_segment_writes_other_formats(run, ending):
+    assert run(f"segment photo.png --weights 5.pt --out drawn{ending}")[0] == 0
+    with Image.open(f"drawn{ending}") as drawn:
+        drawn.load()
+
+
+@pytest.mark.parametrize(("size", "shown"), [("64", "41×64"), ("96 128", "96×128"), ("32", "32×32")])
+def test_segment_shows_the_model_another_size(run, size, shown):
+    code, out, _ = run(f"segment photo.png --weights 5.pt --out drawn.png --map map.png --size {size}")
+    assert code == 0
+    assert f"45×70 pixels (height, width), shown to the model in {shown}" in out
+    assert Image.open("map.png").size == (70, 45)
+
+
+def test_segment_names_the_classes(run):
+    assert "5 classes: class " in run("segment photo.png --weights 5.pt --out a.png")[1]
+    assert "5 classes: class " in run("segment photo.png --weights 5.pt --out b.png --classes 5")[1]
+    assert "Cityscapes: " in run("segment photo.png --weights 19.pt --out c.png --classes cityscapes")[1]
+
+
+def test_segment_never_replaces_a_file_unasked(run):
+    Path("drawn.png").write_text("mine")
+    for options in ("--out drawn.png", "--out other.png --map drawn.png"):
+        code, _, err = run(f"segment photo.png --weights 5.pt {options}")
+        assert (code, err.count("\n")) == (1, 1)
+        assert "drawn.png exists; choose another name, or replace it with --overwrite." in err
+        assert Path("drawn.png").read_text() == "mine"
+    assert not Path("other.png").exists()
+    assert run("segment photo.png --weights 5.pt --out drawn.png --overwrite")[0] == 0
+    assert Path("drawn.png").read_bytes()[1:4] == b"PNG"
+
+
+MISTAKES = {
+    "no photo": ("segment none.png --weights 5.pt --out a.png", "There is no picture none.png"),
+    "no picture": ("segment 5.pt --weights 5.pt --out a.png", "5.pt cannot be read as a picture"),
+    "no weights": ("segment photo.png --weights none.pt --out a.png", "none.pt"),
+    "no model": ("segment photo.png --weights photo.png --out a.png", "photo.png cannot be read as weights"),
+    "wrong address": ("segment ftp://a/b.png --weights 5.pt --out a.png", "expected a path, or an address with http"),
+    "other classes": (
+        "segment photo.png --weights 5.pt --out a.png --classes ade20k",
+        "--classes is 150 (ADE20K), but",
+    ),
+    "fewer classes": ("segment photo.png --weights 5.pt --out a.png --classes 4", "or give --classes 5"),
+    "ending": ("segment photo.png --weights 5.pt --out a.txt", "ending '.txt'; expected .png, .jpg"),
+    "ending of the map": ("segment photo.png --weights 5.pt --out a.png --map b.jpg", "expected .png, which keeps"),
+    "one file for both": ("segment photo.png --weights 5.pt --out a.png --map ./a.png", "expected two files"),
+    "no folder": ("segment photo.png --weights 5.pt --out no/a.png", "no is no folder"),
+    "three sizes": ("segment photo.png --weights 5.pt --out a.png --size 64 64 64", "--size has 3 numbers"),
+}
+
+
+@pytest.mark.parametrize("case", MISTAKES)
+def test_a_mistake_is_one_line_and_leaves_nothing(run, case, tmp_path):
+    text, message = MISTAKES[case]
+    before = sorted(tmp_path.rglob("*"))
+    code, out, err = run(text)
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert err.startswith("segformer-edu: error: ")
+    assert message in err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "the following arguments are required: {segment,cost}"),
+        ("segmnet", "invalid choice: 'segmnet'"),
+        ("segment photo.png", "required: --weights, --out"),
+        ("segment photo.png --weights 5.pt --out a.png --size 16", "'16' is no size; expected one or two numbers"),
+        ("segment --weights 5.pt --out a.png --size 64 photo.png", "'photo.png' is no size"),
+        ("segment photo.png --weights 5.pt --out a.png --classes coco", "no classes of 'coco'"),
+        ("segment photo.png --weights 5.pt --out a.png --classes 0", "classes is 0"),
+    ],
+)
+def test_wrong_usage(capsys, text, message):
+    with pytest.raises(SystemExit) as stop:
+        main(text.split())
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_warnings_are_notes(run, monkeypatch):
+    def load(source):
+        import warnings
+
+        warnings.warn(f"{source} has\n two lines", stacklevel=2)
+        return se.Segformer(**SMALL, decoder_dim=16)
+
+    monkeypatch.setattr("segformer_edu.cli.load_pretrained", load)
+    code, _, err = run("segment photo.png --weights nvidia/anything --out a.png")
+    assert code == 0
+    licence, note = err.splitlines()
+    assert "not commercially" in licence
+    assert note == "segformer-edu: note: nvidia/anything has two lines"
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+def test_too_little_memory(run, monkeypatch, error):
+    def segment(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr("segformer_edu.cli.segment", segment)
+    code, _, err = run("segment photo.png --weights 5.pt --out a.png")
+    assert (code, err) == (1, "segformer-edu: error: not enough memory; a smaller --size needs less.\n")
+
+
+def test_mistake_of_the_programs_own_is_not_hidden(run, monkeypatch):
+    def segment(*arguments, **options):
+        raise RuntimeError("shapes")
+
+    monkeypatch.setattr("segformer_edu.cli.segment", segment)
+    with pytest.raises(RuntimeError, match="shapes"):
+        run("segment photo.png --weights 5.pt --out a.png")
+
+
+def test_help_teaches(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["segment", "--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    for words in ("examples:", "not commercially", "longer side", "exit codes", "ade20k (150)"):
+        assert words in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_as_a_module(place, tmp_path):
+    command = [sys.executable, "-m", "segformer_edu"]
+    done = subprocess.run([*command, "--help"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("usage: segformer-edu ")
+    wrong = [*command, "segment", place / "photo.png", "--weights", tmp_path / "none.pt", "--out", tmp_path / "a.png"]
+    done = subprocess.run(wrong, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+
+
+def test_the_installed_command_is_main():
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    module, name = scripts["segformer-edu"].split(":")
+    assert getattr(importlib.import_module(module), name) is main
