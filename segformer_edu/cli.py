@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import io
+import logging
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -14,9 +15,11 @@ from PIL import Image
 
 from segformer_edu import plots
 from segformer_edu.checkpoints import load_pretrained
+from segformer_edu.cost import cost
 from segformer_edu.data.classes import CLASS_LISTS, ClassList, class_list
 from segformer_edu.inference import LONGEST, as_image, looked_at_size, segment
-from segformer_edu.segformer import Segformer
+from segformer_edu.parts import PAPER
+from segformer_edu.segformer import COMMON, VARIANTS, Segformer
 from segformer_edu.training import choose_device
 
 FORMS = (".png", ".jpg", ".jpeg", ".webp")
@@ -43,11 +46,11 @@ files are told apart by the names in them.
 
 --size is what the model is shown; the result has the photograph's own size in
 any case. One number is the longer side, two are height and width. Published
-weights learned from pictures of 512 pixels or so (ADE20K: the shorter side;
-Cityscapes: 1024×2048 in full). Twice the size shows more detail, is not always
-more right, and takes at least four times the time and memory. Without --size
-the photograph is shown as it is, or reduced to {LONGEST} pixels on its longer
-side."""
+weights learned from crops of 512×512 (ADE20K; B5: 640×640) and of 1024×1024
+(Cityscapes), and know things as large as they are in those. Twice the size
+shows more detail, is not always more right, and takes at least four times the
+time. Without --size the photograph is shown as it is, or reduced to {LONGEST}
+pixels on its longer side."""
 
 SEGMENT_EXAMPLES = """examples:
   segformer-edu segment cat.jpg --out cat-classes.png \\
@@ -60,6 +63,20 @@ SEGMENT_EXAMPLES = """examples:
 
 exit codes: 0 done; 1 a file, an address or the weights are not as they should
 be, and one line says what is wrong; 2 wrong usage"""
+
+
+COST = """Count what a model of the paper costs for one image, part by part. Nothing is
+computed but shapes, so any size takes a moment and no memory.
+
+Parameters are the numbers that training finds; they do not depend on --size. A
+MAC is a product and a sum; the paper calls them FLOPs. They grow with the
+number of pixels; those of attention, which compares places with places, grow
+with its square. Activations are the numbers that the parts put out."""
+
+COST_EXAMPLES = """examples:
+  segformer-edu cost b0 --size 512 512
+  segformer-edu cost b5 --size 640
+  segformer-edu cost b2 --size 1024 2048 --classes 19"""
 
 
 class UsersError(Exception):
@@ -86,7 +103,23 @@ def make_parser() -> argparse.ArgumentParser:
     raw = {"formatter_class": argparse.RawDescriptionHelpFormatter}
     parser = argparse.ArgumentParser("segformer-edu", description=DESCRIPTION, **raw)
     commands = parser.add_subparsers(dest="command", required=True, metavar="{segment,cost}")
-    add = commands.add_parser("segment", description=SEGMENT, epilog=SEGMENT_EXAMPLES, **raw).add_argument
+    add_segment(commands.add_parser("segment", description=SEGMENT, epilog=SEGMENT_EXAMPLES, **raw).add_argument)
+    add = commands.add_parser("cost", description=COST, epilog=COST_EXAMPLES, **raw).add_argument
+    add("model", choices=list(VARIANTS), metavar="MODEL", help=f"one of {', '.join(VARIANTS)}")
+    add(
+        "--size",
+        required=True,
+        type=a_side,
+        nargs="+",
+        metavar="PIXELS",
+        help="one number for both, or height and width",
+    )
+    add("--classes", type=a_class_list, default="150", metavar="NAMES", help="as for segment; 150 by default")
+    return parser
+
+
+def add_segment(add: Callable[..., object]) -> None:
+    """Add the options of ``segment``."""
     known = " or ".join(f"{name} ({len(classes)})" for name, classes in CLASS_LISTS.items())
     add("photo", metavar="PHOTO", help="a file, or an address that begins with https://")
     add("--weights", required=True, metavar="SOURCE", help="a file, a folder, or an id such as nvidia/segformer-b0-…")
@@ -95,7 +128,6 @@ def make_parser() -> argparse.ArgumentParser:
     add("--classes", type=a_class_list, metavar="NAMES", help=f"{known}, or a number; by default what fits the weights")
     add("--size", type=a_side, nargs="+", metavar="PIXELS", help="the longer side, or height and width; see above")
     add("--overwrite", action="store_true", help="replace files that exist; otherwise they are never touched")
-    return parser
 
 
 def check_outputs(given: argparse.Namespace) -> None:
@@ -128,8 +160,6 @@ def fitting_classes(model: Segformer, wanted: ClassList | None, weights: str) ->
 
 def run_segment(given: argparse.Namespace) -> None:
     """Segment a photograph, write the files, and say what was done."""
-    if given.size and len(given.size) > 2:
-        raise UsersError(f"--size has {len(given.size)} numbers; expected the longer side, or height and width.")
     check_outputs(given)
     picture = as_image(given.photo)
     if given.weights.startswith("nvidia/"):
@@ -166,6 +196,14 @@ def write_map(path: Path, mask: torch.Tensor, classes: ClassList) -> None:
     numbers.save(path)
 
 
+def run_cost(given: argparse.Namespace) -> None:
+    """Print the table of what a model costs."""
+    with torch.device("meta"):  # shapes alone
+        model = Segformer(**VARIANTS[given.model], **COMMON, num_classes=len(given.classes), parts=PAPER)
+    print(f"SegFormer-{given.model.upper()}, {len(given.classes)} classes")
+    print(cost(model, (given.size[0], given.size[-1])))
+
+
 def one_line(error: BaseException | str) -> str:
     """Return a message without its line breaks."""
     return " ".join(str(error).split())
@@ -186,11 +224,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         SystemExit: with 2 after wrong usage, with 0 after ``--help``.
     """
     given = make_parser().parse_args(arguments)
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it counts its retries aloud
     try:
+        if given.size and len(given.size) > 2:
+            raise UsersError(f"--size has {len(given.size)} numbers; expected one, or height and width.")
         with warnings.catch_warnings():
             warnings.simplefilter("always", UserWarning)
             warnings.showwarning = say
-            {"segment": run_segment}[given.command](given)
+            {"segment": run_segment, "cost": run_cost}[given.command](given)
     except (UsersError, OSError, ValueError, TypeError, ImportError) as error:
         print(f"segformer-edu: error: {one_line(error)}", file=sys.stderr)
         return 1

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import published
 import pytest
 import torch
 from PIL import Image
@@ -38,13 +39,16 @@ def place(tmp_path_factory):
             **SMALL | {"heads": (1, 2, 5, 8), "dims": (8, 16, 20, 32)}, decoder_dim=16, num_classes=count
         )
         torch.save(model.state_dict(), folder / f"{count}.pt")
+    published.segmenter(
+        published.SMALL | {"num_attention_heads": [1, 2, 5, 8], "hidden_sizes": [8, 16, 20, 32]}, 150
+    ).save_pretrained(folder / "hub")
     return folder
 
 
 @pytest.fixture
 def run(place, tmp_path, monkeypatch, capsys):
     """Run a command in a folder of its own; return its exit code, what it printed, and its complaints."""
-    for name in ("photo.png", "19.pt", "5.pt"):
+    for name in ("photo.png", "19.pt", "5.pt", "hub"):
         (tmp_path / name).symlink_to(place / name)
     monkeypatch.chdir(tmp_path)
 
@@ -73,6 +77,21 @@ def test_segment_writes_a_drawing_and_the_numbers(run, tmp_path):
     assert "photo.png: 45×70 pixels (height, width), shown to the model in 45×70" in out
     assert f"Cityscapes: {name} {share} %" in out
     assert "written: drawn.png numbers.png" in out
+
+
+def test_segment_reads_a_published_folder(run):
+    code, out, err = run("segment photo.png --weights hub --out drawn.png --map numbers.png --size 64 96")
+    assert (code, err) == (0, "")
+    expected = se.segment(se.load_pretrained("hub"), "photo.png", size=(64, 96))
+    assert np.array_equal(np.array(Image.open("numbers.png")), expected.numpy())
+    assert "ADE20K: " in out
+
+
+def test_segment_wants_a_decoder(run):
+    published.classifier(published.SMALL).save_pretrained("classifier")
+    code, _, err = run("segment photo.png --weights classifier --out drawn.png")
+    assert code == 1
+    assert "classifier classifies whole images; expected weights with a decoder, such as nvidia/" in err
 
 
 @pytest.mark.parametrize("ending", [".jpg", ".webp", ".PNG"])
@@ -123,7 +142,10 @@ MISTAKES = {
     "ending of the map": ("segment photo.png --weights 5.pt --out a.png --map b.jpg", "expected .png, which keeps"),
     "one file for both": ("segment photo.png --weights 5.pt --out a.png --map ./a.png", "expected two files"),
     "no folder": ("segment photo.png --weights 5.pt --out no/a.png", "no is no folder"),
-    "three sizes": ("segment photo.png --weights 5.pt --out a.png --size 64 64 64", "--size has 3 numbers"),
+    "three sizes": (
+        "segment photo.png --weights 5.pt --out a.png --size 64 64 64",
+        "--size has 3 numbers; expected one, or",
+    ),
 }
 
 
@@ -191,12 +213,56 @@ def test_mistake_of_the_programs_own_is_not_hidden(run, monkeypatch):
         run("segment photo.png --weights 5.pt --out a.png")
 
 
-def test_help_teaches(capsys):
+@pytest.mark.parametrize(
+    ("variant", "size", "classes"), [("b0", "512 512", 150), ("b5", "640", 150), ("b2", "97 131", 19)]
+)
+def test_cost_is_the_librarys(run, variant, size, classes):
+    code, out, err = run(f"cost {variant} --size {size}" + (f" --classes {classes}" if classes != 150 else ""))
+    assert (code, err) == (0, "")
+    first, rest = out.split("\n", 1)
+    assert first == f"SegFormer-{variant.upper()}, {classes} classes"
+    height, width = (int(side) for side in (size.split() * 2)[:2])
+    expected = se.cost(getattr(se, f"segformer_{variant}")(classes), (height, width))
+    assert rest == f"{expected}\n"
+    assert f"{expected.macs:,}" in rest
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("cost b6 --size 512", "invalid choice: 'b6'"),
+        ("cost b0", "required: --size"),
+        ("cost b0 --size 512 --classes none", "no classes of 'none'"),
+        ("cost b0 --size 5x", "'5x' is no size"),
+    ],
+)
+def test_wrong_usage_of_cost(capsys, text, message):
     with pytest.raises(SystemExit) as stop:
-        main(["segment", "--help"])
+        main(text.split())
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_cost_of_three_sizes(run):
+    code, out, err = run("cost b0 --size 512 512 512")
+    assert (code, out) == (1, "")
+    assert "--size has 3 numbers; expected one, or height and width." in err
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("segment", ("examples:", "not commercially", "longer side", "exit codes", "ade20k (150)")),
+        ("cost", ("examples:", "FLOPs", "height and width", "one of b0, b1")),
+    ],
+)
+def test_help_teaches(capsys, monkeypatch, command, expected):
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--help"])
     assert stop.value.code == 0
     text = capsys.readouterr().out
-    for words in ("examples:", "not commercially", "longer side", "exit codes", "ade20k (150)"):
+    for words in expected:
         assert words in text
     assert max(map(len, text.splitlines())) <= 80
 
