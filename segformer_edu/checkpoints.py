@@ -19,7 +19,7 @@ from segformer_edu.encoder import MiT
 from segformer_edu.formats import STAGES, Format, find, recognize
 from segformer_edu.normalization import LayerNorm2d
 from segformer_edu.parts import PAPER, SKETCH, Parts
-from segformer_edu.segformer import VARIANTS, ImageClassifier, Segformer, initialize, schedule_drop_path
+from segformer_edu.segformer import VARIANTS, ImageClassifier, Segformer, initialize_head, schedule_drop_path
 from segformer_edu.weight_files import read_weights
 
 KERNELS = (7, 3, 3, 3)
@@ -217,7 +217,7 @@ def fresh_decoder(sizes: Mapping[str, object], is_sketch: bool) -> dict[str, tor
         **{name: sizes[name] for name in ("dims", "decoder_dim", "num_classes")}
     )
     if not is_sketch:
-        decoder.apply(initialize)
+        initialize_head(decoder)
     return {f"decoder.{name}": value for name, value in decoder.state_dict().items()}
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from segformer_edu.arguments import check_positive
+from segformer_edu.decoder import SegformerHead
 from segformer_edu.encoder import MiT
 from segformer_edu.parts import PAPER, SKETCH, Parts
 
@@ -113,30 +114,43 @@ class ImageClassifier(nn.Module):
 
 
 def initialize(module: nn.Module) -> None:
-    """Draw a layer's weights as the paper's code draws the encoder's: ``model.apply(initialize)``."""
-    if isinstance(module, nn.Linear):
+    """Draw a layer's weights as the paper's code draws the encoder's: ``mit.apply(initialize)``.
+
+    A 1×1 convolution is a linear layer and is drawn as one. Norms start at 1 and 0 by themselves.
+    """
+    linear = isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1))
+    if linear:
         nn.init.trunc_normal_(module.weight, std=0.02)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
     elif isinstance(module, nn.Conv2d):
         fan_out = module.out_channels * module.kernel_size[0] * module.kernel_size[1] // module.groups
         nn.init.normal_(module.weight, std=(2 / fan_out) ** 0.5)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
+    else:
+        return
+    if module.bias is not None:
+        nn.init.zeros_(module.bias)
+
+
+def initialize_head(head: SegformerHead) -> None:
+    """Draw a decoder's weights as the paper's code does: fuse by Kaiming's rule, all else by PyTorch's own."""
+    for module in head.modules():
+        if hasattr(module, "reset_parameters"):
+            module.reset_parameters()
+    nn.init.kaiming_normal_(head.fuse.weight, mode="fan_out", nonlinearity="relu")  # std √(2 / decoder_dim)
 
 
 def schedule_drop_path(mit: MiT, rate: float = DROP_PATH) -> None:
     """Let drop path rise evenly with the depth, from 0 in the first block to ``rate`` in the last."""
     blocks = [block for _, layers, _ in mit.stages for block in layers]
-    for block, block_rate in zip(blocks, torch.linspace(0, rate, len(blocks)).tolist()):
+    for index, block in enumerate(blocks):
         for branch in block:
-            branch.fn.drop_path.rate = block_rate
+            branch.fn.drop_path.rate = rate * index / max(1, len(blocks) - 1)
 
 
 def paper_segformer(variant: str, num_classes: int) -> Segformer:
     """Make one of ``VARIANTS`` with fresh weights."""
     model = Segformer(**VARIANTS[variant], **COMMON, num_classes=num_classes, parts=PAPER)
-    model.apply(initialize)
+    model.mit.apply(initialize)
+    initialize_head(model.decoder)
     schedule_drop_path(model.mit)
     return model.to(memory_format=torch.channels_last)
 
