@@ -334,7 +334,6 @@ def test_map_smaller_than_a_cell():
         lambda: LayerNorm2d(0),
         lambda: DepthwiseMixFeedForward(dim=8, expansion_factor=0),
         lambda: SpatialReductionAttention(dim=8, heads=2, reduction_ratio=0),
-        lambda: SpatialReductionAttention(dim=8, heads=3, reduction_ratio=1),
         lambda: SegformerHead(dims=(1, 2, 3), decoder_dim=8, num_classes=2),
         lambda: SegformerHead(dims=(1, 2, 3, 4), decoder_dim=0, num_classes=2),
         lambda: ImageClassifier(nn.Identity(), 8, 0),
@@ -343,6 +342,11 @@ def test_map_smaller_than_a_cell():
 )
 def test_bad_number(make):
     says(complaint(ValueError, make))
+
+
+def test_heads_that_do_not_share_the_channels():
+    with pytest.raises(ValueError, match=r"dim=8 cannot be shared by heads=3"):
+        SpatialReductionAttention(dim=8, heads=3, reduction_ratio=1)
 
 
 # Fresh weights
