@@ -111,8 +111,6 @@ def paper_entries(entries: Mapping[str, torch.Tensor], format: Format) -> dict[s
     """Bring what is apart together and what is in another order into this library's."""
     done = {}
     for name, value in entries.items():
-        if LINEAR.search(name) and value.ndim == 4 and value.shape[2:] == (1, 1):
-            value = value.flatten(1)  # a 1×1 convolution is a linear layer
         if ".to_qkv." in name:
             third = len(value) // 3
             done[name.replace("to_qkv", "to_q")], done[name.replace("to_qkv", "to_kv")] = value[:third], value[third:]
@@ -124,7 +122,10 @@ def paper_entries(entries: Mapping[str, torch.Tensor], format: Format) -> dict[s
             done[name] = torch.cat(value.chunk(STAGES, dim=1)[::-1], dim=1)  # c4 … c1 → c1 … c4
         else:
             done[name] = value
-    return done
+    return {  # a linear layer is a 1×1 convolution: (C_out, C_in) → (C_out, C_in, 1, 1)
+        name: value[..., None, None] if value.ndim == 2 and LINEAR.search(name) else value
+        for name, value in done.items()
+    }
 
 
 def sketch_entries(entries: Mapping[str, torch.Tensor], format: Format) -> dict[str, torch.Tensor]:
