@@ -1,0 +1,245 @@
+"""SegFormer here against the implementations that people use, in one run: `python benchmarks/speed.py`.
+
+Both models get the same weights and the same image, and answer in turn; medians are compared. Written to
+results/speed.json, which chapter 10 reads. Nothing else should run meanwhile: about ten minutes on two cores.
+On a GPU the same, in float32, in bfloat16, and compiled.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as the chapters run: tools/book.py says why
+
+import torch  # noqa: E402 (the line above must come first)
+from machine import machine  # noqa: E402
+from torch import nn  # noqa: E402
+
+import segformer_edu as se  # noqa: E402
+from segformer_edu.checkpoints import set_norm_eps  # noqa: E402
+from segformer_edu.measure import milliseconds, peak_megabytes  # noqa: E402
+from segformer_edu.segformer import VARIANTS  # noqa: E402
+
+RESULT = ROOT / "results" / "speed.json"
+THREADS = 2
+CLASSES = 150
+SIZES = {"b0": 512, "b1": 512, "b2": 512, "b3": 512, "b4": 512, "b5": 640}  # Table 1a, ADE20K
+GROWTH = (128, 256, 512, 1024, 2048)
+MEMORY = 1024
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two models with the same weights: ours, and somebody's; each takes an image and returns logits."""
+
+    peer: str
+    name: str
+    ours: nn.Module
+    theirs: Callable[[torch.Tensor], torch.Tensor]
+    their_module: nn.Module
+
+    def difference(self, x: torch.Tensor) -> float:
+        """Return the largest difference of the logits, as a share of the largest of them."""
+        with torch.inference_mode():
+            ours, theirs = self.ours(x), self.theirs(x)
+        return ((ours - theirs).abs().max() / theirs.abs().max()).item()
+
+
+def with_weights_of(theirs: nn.Module, ours: nn.Module) -> nn.Module:
+    """Give our model their weights, and the eps of their layer norms."""
+    converted = se.convert_state_dict(theirs.state_dict())
+    ours.load_state_dict(converted)
+    if not converted.is_sketch:
+        set_norm_eps(ours, converted.norm_eps)
+    return ours.eval()
+
+
+def with_transformers(variant: str, device: str) -> Pair:
+    """Pair one of B0 to B5 with Hugging Face's, weights drawn at random."""
+    from transformers import SegformerConfig, SegformerForSemanticSegmentation
+
+    sizes = VARIANTS[variant]
+    configuration = SegformerConfig(
+        hidden_sizes=list(sizes["dims"]),
+        depths=list(sizes["num_layers"]),
+        decoder_hidden_size=sizes["decoder_dim"],
+        num_labels=CLASSES,
+    )
+    theirs = SegformerForSemanticSegmentation(configuration).eval().to(device)
+    ours = with_weights_of(theirs, getattr(se, f"segformer_{variant}")(CLASSES)).to(device)
+    return Pair("transformers", variant, ours, lambda x: theirs(x).logits, theirs)
+
+
+def with_lucidrains(device: str) -> Pair:
+    """Pair the sketch with lucidrains' package."""
+    from segformer_pytorch import Segformer
+
+    theirs = Segformer().eval().to(device)
+    ours = with_weights_of(theirs, se.Segformer()).to(device)
+    return Pair("segformer-pytorch", "sketch", ours, theirs, theirs)
+
+
+def with_smp(variant: str, device: str) -> Pair:
+    """Pair one of B0 to B5 with segmentation-models-pytorch's, less its last enlargement to the image's size."""
+    import segmentation_models_pytorch as smp
+
+    width = VARIANTS[variant]["decoder_dim"]
+    theirs = smp.Segformer(f"mit_{variant}", encoder_weights=None, decoder_segmentation_channels=width, classes=CLASSES)
+    theirs.segmentation_head[1] = nn.Identity()
+    theirs = theirs.eval().to(device)
+    ours = with_weights_of(theirs, getattr(se, f"segformer_{variant}")(CLASSES)).to(device)
+    return Pair("segmentation-models-pytorch", variant, ours, theirs, theirs)
+
+
+def training_step(module: nn.Module, logits: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> Callable:
+    """Return a function that computes every gradient once; the optimizer's own step is the same for both."""
+
+    def step() -> None:
+        module.zero_grad()
+        logits(x).square().mean().backward()
+
+    return step
+
+
+def measured(task: str, pair: Pair, x: torch.Tensor, repeats: int, memory: bool = True) -> dict:
+    """Time a pair on x, and take the peaks of memory; a row of the result."""
+    row = {"task": task, "peer": pair.peer, "model": pair.name, "size": list(x.shape[-2:]), "batch": len(x)}
+    if task == "training step":
+        ours, theirs = training_step(pair.ours, pair.ours, x), training_step(pair.their_module, pair.theirs, x)
+    else:
+        ours, theirs = (lambda: pair.ours(x)), (lambda: pair.theirs(x))
+    for module in (pair.ours, pair.their_module):
+        module.train(task == "training step")
+    context = nullcontext() if task == "training step" else torch.inference_mode()
+    with context:
+        times = milliseconds({"ours": ours, "theirs": theirs}, repeats=repeats, warmups=1)
+        row |= {"ours_ms": times["ours"], "theirs_ms": times["theirs"], "times_faster": times["theirs"] / times["ours"]}
+        if memory:
+            held = peak_megabytes(ours), peak_megabytes(theirs)
+            row |= {"ours_MB": held[0], "theirs_MB": held[1], "memory_ratio": held[0] / held[1]}
+    print(json.dumps({key: round(value, 2) if isinstance(value, float) else value for key, value in row.items()}))
+    return row
+
+
+def matrix_limit(device: str) -> dict[str, float]:
+    """Return how many billion multiply-accumulates a second this machine does at most: by product, by convolution."""
+    a, b = torch.randn(2, 2048, 2048, device=device)
+    x = torch.randn(1, 512, 128, 128, device=device).contiguous(memory_format=torch.channels_last)
+    weight = torch.randn(512, 512, 1, 1, device=device)
+    with torch.inference_mode():
+        times = milliseconds({"product": lambda: a @ b, "convolution": lambda: nn.functional.conv2d(x, weight)})
+    macs = {"product": 2048**3, "convolution": 512 * 512 * 128 * 128}
+    return {name: macs[name] / times[name] / 1e6 for name in times}
+
+
+def versus_limit(device: str) -> Iterator[dict]:
+    """Compare each variant's time with what its arithmetic alone would take at the machine's best rate."""
+    for variant, side in SIZES.items():
+        model = getattr(se, f"segformer_{variant}")(CLASSES).eval().to(device)
+        x = torch.randn(1, 3, side, side, device=device)
+        cost = se.cost(model, (side, side))
+        executed = cost.of("encoder").macs + cost.executed_decoder_macs
+        with torch.inference_mode():
+            rates = matrix_limit(device)
+            took = milliseconds({"model": lambda model=model, x=x: model(x)})["model"]
+        limit = executed / max(rates.values()) / 1e6
+        yield {
+            "model": variant, "size": [side, side], "published_gmacs": cost.of().macs / 1e9,
+            "executed_gmacs": executed / 1e9, "gmacs_per_second": rates, "ms": took, "limit_ms": limit,
+            "times_the_limit": took / limit,
+        }  # fmt: skip
+
+
+def against_peers(device: str) -> Iterator[dict]:
+    """Every row but those of growth: forward, training step and memory, each against a peer."""
+    torch.manual_seed(0)
+    for variant, side in SIZES.items():
+        pair = with_transformers(variant, device)
+        x = torch.randn(1, 3, side, side, device=device)
+        yield measured("forward", pair, x, 5) | {"difference": pair.difference(x)}
+        large = torch.randn(1, 3, MEMORY, MEMORY, device=device)
+        yield measured("forward", pair, large, 1)
+        yield measured("training step", pair, x, 3)
+    sketch = with_lucidrains(device)
+    x = torch.randn(1, 3, 512, 512, device=device)
+    yield measured("forward", sketch, x, 5) | {"difference": sketch.difference(x)}
+    yield measured("training step", sketch, x, 3)
+
+
+def growth(device: str) -> Iterator[dict]:
+    """B0 at sides from 128 to 2048."""
+    pair = with_transformers("b0", device)
+    for side in GROWTH:
+        yield measured("growth", pair, torch.randn(1, 3, side, side, device=device), 1 if side > 1024 else 5)
+
+
+def with_smp_if_importable(device: str) -> tuple[list[dict], str]:
+    """Return smp's rows, or none and the reason."""
+    try:
+        importlib.import_module("segmentation_models_pytorch")
+    except (ImportError, RuntimeError) as error:  # torchvision's import fails beside some builds of torch
+        return [], f"segmentation-models-pytorch cannot be imported here: {type(error).__name__}: {error}"
+    rows = []
+    for variant in ("b0", "b2"):
+        pair = with_smp(variant, device)
+        x = torch.randn(1, 3, SIZES[variant], SIZES[variant], device=device)
+        rows.append(measured("forward", pair, x, 5) | {"difference": pair.difference(x)})
+    return rows, ""
+
+
+def precisions(device: str) -> Iterator[dict]:
+    """On a GPU: B0 and B5 in float32 and bfloat16, as they are and compiled."""
+    contexts: dict[str, Callable[[], AbstractContextManager]] = {
+        "float32": nullcontext,
+        "bfloat16": lambda: torch.autocast("cuda", torch.bfloat16),
+    }
+    for variant in ("b0", "b5"):
+        pair = with_transformers(variant, device)
+        x = torch.randn(1, 3, SIZES[variant], SIZES[variant], device=device)
+        for compiled in (False, True):
+            ours = torch.compile(pair.ours) if compiled else pair.ours
+            theirs_module = torch.compile(pair.their_module) if compiled else pair.their_module
+            used = Pair(pair.peer, variant, ours, lambda x, m=theirs_module: m(x).logits, theirs_module)
+            for precision, context in contexts.items():
+                with context():
+                    yield measured("forward", used, x, 9) | {"precision": precision, "compiled": compiled}
+
+
+def main() -> None:
+    """Measure, print row by row, write the result."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda")
+    parser.add_argument("--out", type=Path, default=RESULT, help=f"by default {RESULT.relative_to(ROOT)}")
+    arguments = parser.parse_args()
+    torch.set_num_threads(THREADS)
+    device = arguments.device
+    smp_rows, smp_reason = with_smp_if_importable(device)
+    rows = [*against_peers(device), *growth(device), *smp_rows]
+    rows += list(precisions(device)) if device == "cuda" else []
+    about = {
+        "command": "python benchmarks/speed.py",
+        "machine": machine(str(THREADS)) if device == "cpu" else torch.cuda.get_device_name(),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in ("torch", "transformers", "segformer-pytorch")},
+        "left_out": [smp_reason] if smp_reason else [],
+        "limit": list(versus_limit(device)),
+        "rows": rows,
+    }
+    arguments.out.write_text(json.dumps(about, indent=1) + "\n")
+    print(f"Written: {arguments.out}")
+
+
+if __name__ == "__main__":
+    main()
