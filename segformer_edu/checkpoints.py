@@ -112,7 +112,7 @@ def paper_entries(entries: Mapping[str, torch.Tensor], format: Format) -> dict[s
     done = {}
     for name, value in entries.items():
         if ".to_qkv." in name:
-            third = len(value) // 3
+            third = value.shape[0] // 3
             done[name.replace("to_qkv", "to_q")], done[name.replace("to_qkv", "to_kv")] = value[:third], value[third:]
         elif ".to_k." in name and (other := name.replace("to_k", "to_v")) in entries:
             done[name.replace("to_k", "to_kv")] = torch.cat([value, entries[other]])
@@ -136,7 +136,7 @@ def sketch_entries(entries: Mapping[str, torch.Tensor], format: Format) -> dict[
             done[name.replace("to_kv", "to_k")], done[name.replace("to_kv", "to_v")] = value.chunk(2)
         elif format.name == "lucidrains" and (found := re.match(r"mit\.stages\.(\d)\.0\.weight$", name)):
             kernel = KERNELS[int(found[1])]
-            done[name] = value.reshape(len(value), -1, kernel, kernel)  # a row of the unfolded patch is a filter
+            done[name] = value.reshape(value.shape[0], -1, kernel, kernel)  # a row of the unfolded patch is a filter
         else:
             done[name] = value
     return done

@@ -246,7 +246,7 @@ def recognize(names: Iterable[str]) -> tuple[Format, str]:
     """Find the format that most of the names are of, and what stands before every one of them, such as "module.".
 
     Raises:
-        ValueError: names of which no format explains half.
+        ValueError: names of which no format explains a quarter.
     """
     names = list(names)
     best = (0, FORMATS[0], "")
@@ -254,7 +254,7 @@ def recognize(names: Iterable[str]) -> tuple[Format, str]:
         counts = Counter(found.prefix for name in names if (found := find(format, name)))
         for prefix, count in counts.most_common(1):
             best = max(best, (count, format, prefix), key=lambda one: one[0])
-    if not names or best[0] < len(names) / 2:
+    if not names or best[0] < len(names) / 4:
         raise ValueError(
             f"The {len(names)} names (first: {', '.join(names[:3]) or 'none at all'}) are of no known format; expected "
             f"those of a SegFormer or of its encoder: {'; '.join(format.title for format in FORMATS)}."

@@ -59,11 +59,21 @@ def classifier(options: dict, num_labels: int = 9, seed: int = 0) -> SegformerFo
 
 
 def with_eps_of(format: str, model: nn.Module) -> nn.Module:
-    """Give a model of transformers the eps that another implementation's layer norms have."""
-    blocks, others = EPS.get(format, (1e-5, 1e-5))
+    """Give a model of transformers the eps that another implementation's layer norms have; its own are left alone."""
     for name, module in model.named_modules():
-        if isinstance(module, nn.LayerNorm):
+        if isinstance(module, nn.LayerNorm) and format in EPS:
+            blocks, others = EPS[format]
             module.eps = others if "patch_embeddings" in name or "sequence_reduction" in name else blocks
+    return model
+
+
+def faint(model: nn.Module) -> nn.Module:
+    """Let every layer norm see maps whose variance is about 1e-6, so that its eps shows."""
+    last = ("patch_embeddings", "sequence_reduction.sequence_reduction", "o_proj", "fc2")
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if any(f"{part}." in name for part in last):
+                parameter.mul_(1e-3)
     return model
 
 
