@@ -67,7 +67,9 @@ def convert_state_dict(state_dict: Mapping[str, torch.Tensor]) -> ConvertedState
 
     Source: chapter 9; names read from the code of each, see ``FORMATS``.
     """
-    if not isinstance(state_dict, Mapping) or not all(isinstance(value, torch.Tensor) for value in state_dict.values()):
+    if not isinstance(state_dict, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state_dict.items()
+    ):
         raise TypeError(
             f"Got {type(state_dict).__name__}; expected a state dict, names to tensors, as model.state_dict() returns."
         )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import pickle
 import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 WHOLE = ("model.safetensors", "pytorch_model.bin")
@@ -21,7 +21,6 @@ BEGINNINGS = {
     b"version https://git-lfs": "a pointer of git-lfs, not the file itself: `git lfs pull` fetches that",
     b"<": "a web page, such as a site sends in place of a file that it wants a login for",
 }
-BROKEN = (OSError, RuntimeError, EOFError, pickle.UnpicklingError, SafetensorError, ValueError, KeyError, TypeError)
 
 
 def read_weights(source: str | Path) -> tuple[Mapping[str, torch.Tensor], dict]:
@@ -47,21 +46,31 @@ def read_file(path: Path) -> Mapping[str, torch.Tensor]:
     with path.open("rb") as file:
         start = file.read(64)
     try:
+        check_digest(path)
         if start[8:9] == b"{":
             return load_file(path)
+        if start.startswith(b"PK") and (part := zipfile.ZipFile(path).testzip()):
+            raise ValueError(f"the checksum of {part} in it is wrong")
         loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except BROKEN as error:
+    except Exception as error:  # a damaged pickle raises anything
         reasons = [reason for beginning, reason in BEGINNINGS.items() if start.startswith(beginning)]
+        reasons.append(f"truncated, corrupt, or more than tensors ({str(error).split('. ')[0][:120]})")
         raise ValueError(
-            f"{path} cannot be read as weights ({path.stat().st_size} bytes): "
-            + (reasons[0] if reasons else "truncated, corrupt, or more than tensors")
-            + ". Fetch it again; where you trust what made it, save it anew there with "
-            "torch.save(model.state_dict(), path). Only tensors and plain values are read: a pickle can run code."
+            f"{path} cannot be read as weights ({path.stat().st_size} bytes): {reasons[0]}. Fetch it again; "
+            f"where you trust what made it, save it anew there with torch.save(model.state_dict(), path). Only tensors "
+            f"and plain values are read: a pickle can run code."
         ) from error
     for key in ("state_dict", "model", "model_state_dict"):
         if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
             return loaded[key]
     return loaded
+
+
+def check_digest(path: Path) -> None:
+    """Raise ValueError if a file in huggingface_hub's cache, whose name is its sha256, is not what its name says."""
+    name = path.resolve().name
+    if re.fullmatch("[0-9a-f]{64}", name) and hashlib.sha256(path.read_bytes()).hexdigest() != name:
+        raise ValueError(f"its sha256 is not {name}, as Hugging Face says")
 
 
 def read_folder(folder: Path) -> tuple[Mapping[str, torch.Tensor], dict]:
@@ -111,27 +120,40 @@ def read_shards(folder: Path, index: str) -> dict[str, torch.Tensor]:
 
 
 def fetch(source: str | Path) -> Path:
-    """Download what ``read_folder`` needs, weights of one kind alone, and return the folder."""
+    """Download what ``read_folder`` needs from Hugging Face, or find it where an earlier download left it."""
     if not isinstance(source, str) or not HUB_ID.fullmatch(source) or Path(source).suffix in SUFFIXES:
         raise FileNotFoundError(
             f"There is no file {source}, and no such folder; expected one, or the id of a model on Hugging Face, such "
             f"as 'nvidia/segformer-b0-finetuned-ade-512-512'."
         )
+    from huggingface_hub import try_to_load_from_cache  # here: it is slow to import, and most files are local
+
+    try:
+        return download_folder(source)
+    except ConnectionError:
+        for name in (*WHOLE, *INDEX):
+            if isinstance(path := try_to_load_from_cache(source, name), str):
+                return Path(path).parent
+        raise
+
+
+def download_folder(repository: str) -> Path:
+    """Download the weights, of one kind alone, and the configuration; what is there already is asked for, not sent."""
     for name in (*WHOLE, *INDEX):
-        if (path := download(source, name)) is not None:
+        if (path := download(repository, name)) is not None:
             for other in shards(path) if name in INDEX else ():
-                download(source, other)
-            download(source, CONFIGURATION)
+                download(repository, other)
+            download(repository, CONFIGURATION)
             return path.parent
     raise FileNotFoundError(
-        f"{source} on Hugging Face has none of {', '.join(WHOLE + INDEX)}. Download the file that you mean yourself, "
-        f"and give its path."
+        f"{repository} on Hugging Face has none of {', '.join(WHOLE + INDEX)}. Download the file that you mean "
+        f"yourself, and give its path."
     )
 
 
 def download(repository: str, name: str) -> Path | None:
-    """Download a file from Hugging Face, or find it where an earlier download left it; None if it has no such file."""
-    from huggingface_hub import hf_hub_download  # here: it is slow to import, and most readers' files are local
+    """Download a file from Hugging Face, None if it has no such file; a transfer that was cut goes on."""
+    from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     try:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import warnings
+
+import published
 import pytest
 import segformer_pytorch
 import torch
+from published import classifier, segmenter
 from samples import SMALL, noise, shaken
 
-from segformer_edu import Segformer, convert_state_dict, load_pretrained
+from segformer_edu import ImageClassifier, Segformer, convert_state_dict, load_pretrained, mit_b0, segformer_b0
+from segformer_edu.checkpoints import variant_of
 
 OPTIONS = SMALL | {"decoder_dim": 16, "num_classes": 5, "channels": 4}
 HEADS = SMALL["heads"]
@@ -121,3 +127,235 @@ def test_no_state_dict(thing):
 def test_wrong_heads(file):
     with pytest.raises(ValueError, match="cannot be shared by heads"):
         load_pretrained(file, heads=(1, 2, 5, 8))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    segmenter(published.SMALL).save_pretrained(tmp_path / "folder")
+    return tmp_path / "folder"
+
+
+def change(folder, **entries):
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | entries))
+
+
+def test_nothing_is_said_where_nothing_is_new(folder):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_pretrained(folder)
+        load_pretrained(folder, num_classes=7)
+
+
+def test_published_weights_with_other_classes(folder):
+    whole = load_pretrained(folder).state_dict()
+    with pytest.warns(UserWarning, match=r"folder has 7 classes; the last layer is drawn anew for 3\.") as said:
+        model = load_pretrained(folder, num_classes=3)
+    assert said[0].filename == __file__
+    assert model(noise(1, 3, 32, 32)).shape == (1, 3, 8, 8)
+    assert model.num_classes == 3
+    for name, value in model.state_dict().items():
+        assert name.startswith("decoder.classify.") or torch.equal(value, whole[name])
+    assert 0 < model.decoder.classify.weight.std() < 1
+    assert (model.decoder.classify.bias == 0).all()
+
+
+@pytest.mark.parametrize("wrong", [0, -1, 2.5, "3", True])
+def test_classes_that_are_no_number_of_classes(folder, wrong):
+    with pytest.raises((TypeError, ValueError), match="num_classes"):
+        load_pretrained(folder, num_classes=wrong)
+
+
+def test_encoder_with_a_classifier_of_images(tmp_path):
+    torch.save(published.nvlabs(classifier({}, num_labels=1000).state_dict()), tmp_path / "mit_b0.pth")
+    for num_classes in (None, 1000):
+        model = load_pretrained(tmp_path / "mit_b0.pth", num_classes)
+        assert isinstance(model, ImageClassifier)
+        assert model.state_dict().keys() == mit_b0().state_dict().keys()
+    words = r"no decoder \(its classifier of whole images, 1000 classes, is left out\); one of width 256 .* 11 classes"
+    with pytest.warns(UserWarning, match=words):
+        fresh = load_pretrained(tmp_path / "mit_b0.pth", num_classes=11)
+    assert fresh.state_dict().keys() == segformer_b0(11).state_dict().keys()
+    assert all(torch.equal(value, model.mit.state_dict()[name]) for name, value in fresh.mit.state_dict().items())
+    assert (fresh.decoder.norm.running_var == 1).all()
+
+
+def test_encoder_alone(tmp_path):
+    torch.save(published.mmsegmentation(segmenter(published.VARIANTS["b2"]).state_dict()), tmp_path / "mit_b2.pth")
+    with pytest.raises(ValueError, match=r"mit_b2\.pth: an encoder alone.*load_pretrained\(source, num_classes=…\)"):
+        load_pretrained(tmp_path / "mit_b2.pth")
+    with pytest.warns(UserWarning, match="no decoder; one of width 768 is drawn anew for 5 classes"):
+        model = load_pretrained(tmp_path / "mit_b2.pth", num_classes=5)
+    assert model.decoder.classify.in_channels == 768
+    assert not model.training
+
+
+def test_fresh_decoder_comes_from_the_seed(tmp_path):
+    torch.save(published.nvlabs(classifier(published.SMALL).state_dict()), tmp_path / "mit.pth")
+    drawn = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        with pytest.warns(UserWarning, match="no decoder"):
+            drawn.append(load_pretrained(tmp_path / "mit.pth", num_classes=4).decoder.fuse.weight)
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
+
+
+def test_a_model_from_weights_learns_as_a_fresh_one(folder, tmp_path):
+    """Drop path rises with the depth, and every parameter takes gradients."""
+    segmenter({}).save_pretrained(tmp_path)
+    model, fresh = load_pretrained(tmp_path), segformer_b0(7)
+    rates = [[module.rate for module in each.modules() if hasattr(module, "rate")] for each in (model, fresh)]
+    assert rates[0] == rates[1]
+    assert max(rates[0]) == pytest.approx(0.1)
+    model.train()(noise(2, 3, 64, 64)).sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_heads_from_the_configuration(tmp_path):
+    options = published.SMALL | {"hidden_sizes": [8, 12, 20, 24], "num_attention_heads": [4, 3, 2, 1]}
+    theirs = segmenter(options)
+    theirs.save_pretrained(tmp_path)
+    x = noise(1, 3, 64, 64)
+    with torch.no_grad():
+        expected = theirs(x).logits
+        torch.testing.assert_close(load_pretrained(tmp_path)(x), expected, atol=1e-5, rtol=1e-5)
+        by_hand = load_pretrained(tmp_path / "model.safetensors", heads=(4, 3, 2, 1))
+        torch.testing.assert_close(by_hand(x), expected, atol=1e-5, rtol=1e-5)
+        assert (load_pretrained(tmp_path, heads=(1, 1, 1, 1))(x) - expected).abs().max() > 1e-3
+    with pytest.raises(ValueError, match=r"model\.safetensors: dim=24 cannot be shared by heads=|dim=12 .* heads="):
+        load_pretrained(tmp_path / "model.safetensors", heads=(1, 5, 2, 1))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("depths", [3, 4, 6, 3]),
+        ("hidden_sizes", [64, 128, 320, 512]),
+        ("sr_ratios", [8, 4, 2, 1]),
+        ("mlp_ratios", [4, 4, 4, 4]),
+        ("num_channels", 4),
+        ("decoder_hidden_size", 768),
+        ("strides", [4, 2, 2, 1]),
+        ("hidden_act", "relu"),
+    ],
+)
+def test_configuration_of_another_variant(folder, name, value):
+    change(folder, **{name: value})
+    with pytest.raises(ValueError, match=rf"config\.json says {name} .*, the weights beside it need"):
+        load_pretrained(folder)
+
+
+def test_configuration_of_another_library_is_not_read(folder):
+    change(folder, model_type="other", depths=[9])
+    load_pretrained(folder)
+
+
+def test_broken_configuration(folder):
+    (folder / "config.json").write_text("{")
+    with pytest.raises(ValueError, match=r"config\.json is no JSON"):
+        load_pretrained(folder)
+
+
+def saved(tmp_path, change_state):
+    state = published.nvlabs(segmenter(published.SMALL).state_dict())
+    change_state(state)
+    torch.save(state, tmp_path / "changed.pth")
+    return tmp_path / "changed.pth"
+
+
+@pytest.mark.parametrize(
+    "lost",
+    [
+        "backbone.block3.0.norm1.weight",
+        "backbone.patch_embed1.proj.weight",
+        "backbone.norm4.bias",
+        "backbone.block1.0.attn.sr.weight",
+        "decode_head.linear_fuse.bn.running_var",
+        "decode_head.linear_pred.weight",
+        "decode_head.linear_c2.proj.bias",
+    ],
+)
+def test_a_name_is_missing(tmp_path, lost):
+    path = saved(tmp_path, lambda state: state.pop(lost))
+    with pytest.raises(
+        ValueError, match=r"changed\.pth(: does not fit .*: it (lacks|has) .*incomplete| lacks '(mit|decoder)\.)"
+    ):
+        load_pretrained(path)
+
+
+def test_half_a_file(tmp_path):
+    def halve(state):
+        for name in list(state)[: len(state) // 2]:
+            del state[name]
+
+    with pytest.raises(ValueError, match=r"changed\.pth lacks 'mit\.stages\.0.*names of NVlabs"):
+        load_pretrained(saved(tmp_path, halve))
+
+
+def test_a_stage_of_another_variant(tmp_path):
+    def swap(state):
+        other = published.nvlabs(segmenter(published.SMALL | {"hidden_sizes": [8, 16, 40, 48]}).state_dict())
+        state.update({name: value for name, value in other.items() if ".block3." in name})
+
+    expected = r"does not fit .* shapes describe \(no published size: dims \(8, 16, 30, 48\).*of shape .* more"
+    with pytest.raises(ValueError, match=expected):
+        load_pretrained(saved(tmp_path, swap))
+
+
+def test_a_block_in_the_middle_is_missing(tmp_path):
+    def lose(state):
+        for name in [name for name in state if ".block2.0." in name]:
+            del state[name]
+
+    with pytest.raises(ValueError, match=r"changed\.pth"):
+        load_pretrained(saved(tmp_path, lose))
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (float("nan"), "holds NaN or infinite"),
+        (float("inf"), "holds NaN or infinite"),
+        (None, r"is torch\.int8; expected floating point"),
+    ],
+)
+def test_numbers_that_are_none(tmp_path, value, reason):
+    def spoil(state):
+        name = "backbone.block1.0.mlp.fc1.weight"
+        if value is None:
+            state[name] = state[name].to(torch.int8)
+        else:
+            state[name][0, 0] = value
+
+    with pytest.raises(ValueError, match=rf"mit\.stages\.0\.1\.0\.1\.fn\.widen\.weight {reason}"):
+        load_pretrained(saved(tmp_path, spoil))
+
+
+def test_half_precision_becomes_single(tmp_path):
+    def halve(state):
+        state.update({name: value.half() for name, value in state.items() if value.is_floating_point()})
+
+    model = load_pretrained(saved(tmp_path, halve))
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert model(noise(1, 3, 32, 32)).isfinite().all()
+
+
+@pytest.mark.parametrize("variant", published.VARIANTS)
+def test_variants_are_recognised(variant):
+    options = published.VARIANTS[variant]
+    sizes = {
+        "dims": tuple(options.get("hidden_sizes", (32, 64, 160, 256))),
+        "num_layers": tuple(options.get("depths", (2, 2, 2, 2))),
+    }
+    assert variant_of(sizes) == variant
+    assert variant_of(sizes | {"decoder_dim": 77}) is None
+
+
+def test_own_models_of_the_paper(tmp_path):
+    for model in (shaken(segformer_b0(3)).eval(), shaken(mit_b0(3)).eval()):
+        torch.save(model.state_dict(), tmp_path / "own.pt")
+        again = load_pretrained(tmp_path / "own.pt")
+        x = noise(1, 3, 40, 50)
+        assert type(again) is type(model)
+        assert torch.equal(again(x), model(x))

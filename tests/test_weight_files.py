@@ -1,0 +1,325 @@
+"""Files, folders and ids of weights: whole ones are read, all others refused with a reason and something to do."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+import torch
+from huggingface_hub import constants
+from published import SMALL, nvlabs, segmenter
+from safetensors.torch import load_file, save_file
+from samples import noise
+
+import segformer_edu as se
+from segformer_edu.weight_files import read_weights
+
+ID = "somebody/segformer"
+
+
+@pytest.fixture(scope="module")
+def theirs():
+    return segmenter(SMALL)
+
+
+@pytest.fixture
+def folder(theirs, tmp_path):
+    theirs.save_pretrained(tmp_path / "folder")
+    return tmp_path / "folder"
+
+
+def assert_same(model, theirs):
+    x = noise(1, 3, 40, 52)
+    with torch.no_grad():
+        torch.testing.assert_close(model(x), theirs(x).logits, atol=1e-5, rtol=1e-5)
+
+
+def split(folder, suffix):
+    """Write a folder's weights as two files and an index."""
+    state = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    places = {}
+    for number in (1, 2):
+        part = {name: state[name] for name in sorted(state)[number - 1 :: 2]}
+        file = f"part-{number}-of-2.{suffix}"
+        torch.save(part, folder / file) if suffix == "bin" else save_file(part, folder / file)
+        places |= dict.fromkeys(part, file)
+    index = "pytorch_model.bin.index.json" if suffix == "bin" else "model.safetensors.index.json"
+    (folder / index).write_text(json.dumps({"metadata": {}, "weight_map": places}))
+
+
+@pytest.mark.parametrize("suffix", ["bin", "safetensors"])
+def test_folder_of_several_files(folder, theirs, suffix):
+    split(folder, suffix)
+    assert_same(se.load_pretrained(folder), theirs)
+    (folder / f"part-2-of-2.{suffix}").unlink()
+    with pytest.raises(FileNotFoundError, match=r"speaks of part-2-of-2\.\w+, not in the folder"):
+        se.load_pretrained(folder)
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", '{"weight_map": [1]}', '{"weight_map": {"a": 3}}'])
+def test_index_that_is_none(folder, text):
+    split(folder, "bin")
+    (folder / "pytorch_model.bin.index.json").write_text(text)
+    with pytest.raises(ValueError, match=r"index\.json (is no JSON|holds a list|has no weight_map)"):
+        se.load_pretrained(folder)
+
+
+def test_an_index_does_not_lead_out_of_its_folder(folder, tmp_path):
+    split(folder, "bin")
+    torch.save({}, tmp_path / "outside.bin")
+    (folder / "pytorch_model.bin.index.json").write_text('{"weight_map": {"a": "../outside.bin"}}')
+    with pytest.raises(FileNotFoundError, match=r"speaks of outside\.bin, not in the folder"):
+        se.load_pretrained(folder)
+
+
+def test_folder_without_weights(tmp_path):
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(FileNotFoundError, match=r"no weights in the folder .* \(but notes\.txt\); expected model\.saf"):
+        se.load_pretrained(str(tmp_path))
+
+
+def test_safetensors_is_preferred(folder, theirs):
+    (folder / "pytorch_model.bin").write_bytes(b"not read")
+    assert_same(se.load_pretrained(folder), theirs)
+
+
+@pytest.mark.parametrize("share", [0.999, 0.5, 0.01, 0])
+@pytest.mark.parametrize("name", ["model.safetensors", "weights.pth", "legacy.pth"])
+def test_truncated(folder, theirs, name, share):
+    path = folder / name
+    if name != "model.safetensors":
+        torch.save(nvlabs(theirs.state_dict()), path, _use_new_zipfile_serialization=name == "weights.pth")
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(ValueError, match=r"cannot be read as weights \(\d+ bytes\): truncated.*Fetch it again"):
+        se.load_pretrained(path)
+
+
+@pytest.mark.parametrize("share", [0.0005, 0.2, 0.5, 0.8])
+def test_one_bit_of_a_pth(tmp_path, theirs, share):
+    """torch.load does not look at the checksums that torch.save wrote."""
+    path = tmp_path / "weights.pth"
+    torch.save(nvlabs(theirs.state_dict()), path)
+    content = bytearray(path.read_bytes())
+    content[int(share * len(content))] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="truncated, corrupt"):
+        se.load_pretrained(path)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.05])
+def test_one_bit_of_the_header_of_safetensors(folder, share):
+    path = folder / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[int(share * len(content))] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"model\.safetensors"):
+        se.load_pretrained(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "git lfs pull"),
+        (b"<!DOCTYPE html><html>Sign in</html>", "a web page"),
+        (b"<html>", "a web page"),
+        (b"PK\x03\x04" + bytes(100), "truncated"),
+        (bytes(64), "truncated"),
+    ],
+)
+@pytest.mark.parametrize("name", ["weights.pth", "model.safetensors"])
+def test_something_else_under_the_name(tmp_path, name, content, reason):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=reason):
+        se.load_pretrained(tmp_path / name)
+
+
+@pytest.mark.parametrize("container", ["state_dict", "model", "model_state_dict"])
+def test_weights_inside_of_something(tmp_path, theirs, container):
+    torch.save({container: nvlabs(theirs.state_dict()), "epoch": 3, "note": "text"}, tmp_path / "run.pt")
+    assert_same(se.load_pretrained(tmp_path / "run.pt"), theirs)
+
+
+@pytest.mark.parametrize(
+    "thing", [[1, 2], {"weights": 3}, torch.ones(3), {"state_dict": {"a": [1]}}, {1: torch.ones(1)}]
+)
+def test_no_state_dict(tmp_path, thing):
+    torch.save(thing, tmp_path / "thing.pt")
+    with pytest.raises(ValueError, match=r"thing\.pt: Got .*; expected a state dict"):
+        se.load_pretrained(tmp_path / "thing.pt")
+
+
+def test_a_whole_model_is_refused_without_running_it(tmp_path):
+    """torch.save(model) writes code to run; so would a stranger."""
+    torch.save(se.Segformer(), tmp_path / "model.pt")
+    with pytest.raises(ValueError, match=r"more than tensors.*torch\.save\(model\.state_dict\(\), path\)"):
+        se.load_pretrained(tmp_path / "model.pt")
+
+
+@pytest.mark.parametrize("source", ["none.pt", "some/none.pth", "a/b/c", "plain", "https://somewhere/w.pth", "a b/c"])
+def test_nothing_there(source):
+    with pytest.raises(FileNotFoundError, match=r"There is no file .*, and no such folder; expected one, or the id"):
+        se.load_pretrained(source)
+
+
+class Hub(ThreadingHTTPServer):
+    """Answers as Hugging Face does, for files of one model; ``cuts`` says how often a file breaks off half way."""
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), HubHandler)
+        self.files, self.cuts, self.asked, self.ranges, self.etags = {}, Counter(), Counter(), [], {}
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+
+    def serve_folder(self, folder):
+        self.files = {f"/{ID}/resolve/main/{path.name}": path.read_bytes() for path in folder.iterdir()}
+
+
+class HubHandler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def begin(self) -> bytes | None:
+        content = self.server.files.get(self.path)
+        if content is None:
+            self.send_response(404)
+            self.send_header("X-Error-Code", "EntryNotFound" if self.path.startswith(f"/{ID}/") else "RepoNotFound")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return None
+        start = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").split("-")[0])
+        self.send_response(206 if start else 200)
+        self.send_header("X-Repo-Commit", "0" * 40)
+        self.send_header("ETag", f'"{self.server.etags.get(self.path) or hashlib.sha256(content).hexdigest()}"')
+        self.send_header("Content-Length", str(len(content) - start))
+        if start:
+            self.server.ranges.append(start)
+            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        self.end_headers()
+        return content[start:]
+
+    def do_HEAD(self):
+        self.begin()
+
+    def do_GET(self):
+        name = self.path.split("/")[-1]
+        self.server.asked[name] += 1
+        if (content := self.begin()) is None:
+            return
+        cut = self.server.cuts[name] > 0
+        self.server.cuts[name] -= cut
+        self.wfile.write(content[: len(content) // 2] if cut else content)
+        self.close_connection = cut
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    with Hub() as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        monkeypatch.setattr(constants, "ENDPOINT", running.url)
+        template = f"{running.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr("time.sleep", lambda seconds: None)
+        yield running
+        running.shutdown()
+
+
+def test_id(hub, folder, theirs):
+    hub.serve_folder(folder)
+    assert_same(se.load_pretrained(ID), theirs)
+    assert_same(se.load_pretrained(ID), theirs)
+    assert {name: hub.asked[name] for name in ("model.safetensors", "config.json")} == {
+        "model.safetensors": 1,
+        "config.json": 1,
+    }  # the second time nothing was sent
+
+
+def test_id_through_the_environment(hub, folder, tmp_path):
+    """As a reader of a mirror does it, in a process of its own."""
+    hub.serve_folder(folder)
+    settings = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_TELEMETRY": "1"}
+    code = f"import segformer_edu as se; print(se.load_pretrained({ID!r}).num_classes)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | settings, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip() == "7", done.stderr
+
+
+@pytest.mark.parametrize("suffix", ["bin", "safetensors"])
+def test_id_of_several_files(hub, folder, theirs, suffix):
+    split(folder, suffix)
+    hub.serve_folder(folder)
+    assert_same(se.load_pretrained(ID), theirs)
+
+
+def test_id_with_a_bin_alone_and_no_configuration(hub, folder, theirs):
+    torch.save(theirs.state_dict(), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    (folder / "config.json").unlink()
+    hub.serve_folder(folder)
+    assert_same(se.load_pretrained(ID), theirs)
+    hub.shutdown()
+    hub.server_close()
+    assert_same(se.load_pretrained(ID), theirs)  # without a connection, from where the download left it
+
+
+def test_a_transfer_that_is_cut_goes_on(hub, folder, theirs, monkeypatch):
+    hub.serve_folder(folder)
+    hub.cuts["model.safetensors"] = 2
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 4096)  # what has arrived is kept in pieces of this size
+    assert_same(se.load_pretrained(ID), theirs)
+    size = (folder / "model.safetensors").stat().st_size
+    assert len(hub.ranges) == 2
+    assert 0 < hub.ranges[0] < hub.ranges[1] < size
+
+
+def test_a_transfer_that_is_always_cut(hub, folder):
+    hub.serve_folder(folder)
+    hub.cuts["model.safetensors"] = 10**6
+    hub.files = {name: content[:1] if "safetensors" in name else content for name, content in hub.files.items()}
+    with pytest.raises(
+        ConnectionError, match=r"model\.safetensors of somebody/segformer could not be downloaded.*Try aga"
+    ):
+        se.load_pretrained(ID)
+
+
+def test_a_download_that_is_not_what_it_should_be(hub, folder):
+    hub.serve_folder(folder)
+    hub.etags[f"/{ID}/resolve/main/model.safetensors"] = "0" * 64
+    with pytest.raises(ValueError, match=r"corrupt.*\(its sha256 is not 000.*Fetch it again"):
+        se.load_pretrained(ID)
+
+
+def test_id_without_weights(hub, folder):
+    (folder / "model.safetensors").unlink()
+    hub.serve_folder(folder)
+    with pytest.raises(FileNotFoundError, match=r"has none of model\.safetensors, pytorch_model\.bin.*Download"):
+        se.load_pretrained(ID)
+
+
+def test_unknown_id(hub):
+    with pytest.raises(FileNotFoundError, match=r"no file or folder nobody/nothing, and Hugging Face shows no model"):
+        se.load_pretrained("nobody/nothing")
+
+
+def test_no_connection(hub):
+    hub.shutdown()
+    hub.server_close()
+    with pytest.raises(ConnectionError, match=r"Without a connection, fetch the files elsewhere and give their folder"):
+        se.load_pretrained(ID)
+
+
+def test_a_path_is_no_id(hub, tmp_path):
+    with pytest.raises(FileNotFoundError, match="There is no file"):
+        read_weights(tmp_path / "somebody" / "segformer")
+    assert not hub.asked
