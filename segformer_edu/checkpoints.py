@@ -362,6 +362,7 @@ def load_pretrained(
     if not state_dict.is_sketch:
         set_norm_eps(model, state_dict.norm_eps)
         schedule_drop_path(model.mit)
+        model = model.to(memory_format=torch.channels_last)
     if news:
         warnings.warn(f"{source} {news}", stacklevel=2)
     return model.eval()
