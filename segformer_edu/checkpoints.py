@@ -81,7 +81,7 @@ def convert_state_dict(state_dict: Mapping[str, torch.Tensor]) -> ConvertedState
             entries[found.ours] = value
         elif not re.match(re.escape(prefix) + format.unused, name):
             strangers.append(name)
-    refuse(strangers, format, prefix)
+    refuse(strangers, len(state_dict), format, prefix)
     try:
         entries = sketch_entries(entries, format) if format.is_sketch else paper_entries(entries, format)
     except (RuntimeError, IndexError) as error:
@@ -89,8 +89,8 @@ def convert_state_dict(state_dict: Mapping[str, torch.Tensor]) -> ConvertedState
     return ConvertedStateDict(entries, format)
 
 
-def refuse(strangers: list[str], format: Format, prefix: str) -> None:
-    """Raise ValueError if there are names that the format does not have."""
+def refuse(strangers: list[str], count: int, format: Format, prefix: str) -> None:
+    """Raise ValueError if among ``count`` names there are some that the format does not have."""
     if not strangers:
         return
     some = ", ".join(strangers[:3]) + (", …" if len(strangers) > 3 else "")
@@ -104,8 +104,8 @@ def refuse(strangers: list[str], format: Format, prefix: str) -> None:
     raise ValueError(
         f"Most names are those of {format.title}"
         + (f" after the prefix {prefix!r}" if prefix else "")
-        + f", but {len(strangers)} are not: {some}. Expected one SegFormer, or one encoder, and nothing else; where "
-        f"the file holds more (a second copy, another decoder, a loss), keep the names that belong together."
+        + f", but {len(strangers)} of {count} are not: {some}. Expected one SegFormer, or one encoder, and nothing "
+        f"else; where the file holds more (a second copy, another decoder, a loss), keep names that belong together."
     )
 
 

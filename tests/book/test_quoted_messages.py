@@ -18,6 +18,7 @@ import torch
 from browser import REMEDY
 from nbclient.exceptions import CellTimeoutError
 from PIL import Image
+from published import mmsegmentation, segmenter
 from torch import nn
 
 import book
@@ -128,8 +129,18 @@ def other_classes(place):
     se.load_pretrained(saved(place, small().state_dict()), num_classes=5, heads=SMALL["heads"])
 
 
-def wrapped(place):
-    se.load_pretrained(saved(place, {f"module.{name}": value for name, value in small().state_dict().items()}))
+def more_than_one(place):
+    se.load_pretrained(saved(place, small().state_dict() | {"loss.weight": torch.ones(2)}))
+
+
+def whole_of_mmsegmentation(place):
+    encoder = mmsegmentation(segmenter({}).state_dict())
+    entries = {f"backbone.{name}": value for name, value in encoder.items()}
+    se.load_pretrained(saved(place, entries | {"decode_head.convs.0.conv.weight": torch.ones(2, 2, 1, 1)}))
+
+
+def encoder_alone(place):
+    se.load_pretrained(saved(place, mmsegmentation(segmenter({}).state_dict())))
 
 
 def incomplete(place):
@@ -190,7 +201,13 @@ PROVOCATIONS = {
     "floats in a metric": lambda place: confusion_matrix(torch.zeros(1, 8, 8), torch.zeros(1, 8, 8).long(), 2),
     "one value a channel": lambda place: nn.BatchNorm2d(6)(torch.zeros(1, 6, 1, 1)),
     "other names": other_names,
-    "module.": wrapped,
+    "no known names": lambda place: se.load_pretrained(
+        saved(place, {"conv1.weight": torch.ones(2), "fc.bias": torch.ones(2)})
+    ),
+    "more than one": more_than_one,
+    "mmsegmentation": whole_of_mmsegmentation,
+    "encoder alone": encoder_alone,
+    "no decoder": lambda place: se.load_pretrained(saved(place, se.mit_b0().state_dict()), num_classes=19),
     "no weights": lambda place: se.load_pretrained(place / "weights.pt"),
     "cut weights": cut_weights,
     "incomplete": incomplete,
