@@ -119,6 +119,7 @@ def segment(
 
     Raises:
         TypeError, ValueError, FileNotFoundError, DownloadError: a picture that cannot be read; see ``as_image``.
+        ValueError: a model that gives one answer for the whole image.
 
     Source: chapters 7 and 9.
     """
@@ -139,6 +140,11 @@ def segment(
         logits = model(normalize(looked_at)[None].to(device))
     finally:
         model.train(training)
+    if logits.ndim != 4:
+        raise ValueError(
+            f"The model answers with shape {tuple(logits.shape)}; expected logits (1, classes, h, w). One that "
+            f"classifies whole images has no class for a pixel: load_pretrained(…, num_classes=…) gives it a decoder."
+        )
     return enlarged_classes(logits, own)[0].cpu()
 
 

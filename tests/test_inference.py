@@ -170,3 +170,9 @@ def test_memory_stays_bounded():
         enlarged_classes(torch.zeros(1, 150, 2, 2), (3000, 4000))
     assert sum(seen) == 150
     assert max(seen) * 3000 * 4000 * 4 <= 256 << 20
+
+
+def test_model_of_whole_images_is_refused(array):
+    model = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, 10))
+    with pytest.raises(ValueError, match=r"shape \(1, 10\); expected logits.*whole images.*num_classes"):
+        segment(model, array)
