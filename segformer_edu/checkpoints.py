@@ -51,7 +51,8 @@ def convert_state_dict(state_dict: Mapping[str, torch.Tensor]) -> ConvertedState
     """Rename, split, join and reshape a state dict so that ``load_state_dict`` of this library's model takes it.
 
     A prefix that stands before every name, such as "module.", is dropped. A file of the encoder alone gives the
-    encoder's names alone. The eps of layer norms is no weight: ``load_pretrained`` sets it, ``load_state_dict`` can't.
+    encoder's names alone. The eps of layer norms is no weight: ``load_pretrained`` sets it; after ``load_state_dict``
+    call ``set_norm_eps(model, converted.norm_eps)``.
 
     Args:
         state_dict: of a SegFormer or its encoder, in the names of NVlabs, mmsegmentation 1.x (encoder), Hugging Face's
@@ -313,7 +314,11 @@ def set_norm_eps(model: nn.Module, norm_eps: tuple[float, float, float]) -> None
 
 
 def load_pretrained(
-    source: str | Path, num_classes: int | None = None, *, heads: tuple[int, ...] | None = None
+    source: str | Path,
+    num_classes: int | None = None,
+    *,
+    heads: tuple[int, ...] | None = None,
+    norm_eps: tuple[float, float, float] | None = None,
 ) -> Segformer | ImageClassifier:
     """Make a model from a file of weights, or leave you with an error and no model.
 
@@ -331,10 +336,12 @@ def load_pretrained(
             says so.
         heads: attention heads of each stage, which no shape tells; None for what config.json says, else (1, 2, 5, 8),
             which all published sizes have.
+        norm_eps: see ``set_norm_eps``; None for the format's. A file of this library's own does not tell where its
+            weights came from, and there None is NVlabs' eps: for what you trained on from Hugging Face's weights give
+            (1e-5, 1e-5, 1e-5).
 
     Returns:
-        The model in evaluation mode and in float32, its layer norms with the eps of the format. A file of this
-        library's own does not tell where its weights came from: there the eps is NVlabs'.
+        The model in evaluation mode and in float32, every weight from the file but those of which a warning speaks.
 
     Raises:
         FileNotFoundError: no such file, folder or model.
@@ -352,15 +359,15 @@ def load_pretrained(
         check_numbers(state_dict)
         sizes = configuration_of(state_dict, state_dict.is_sketch)
         check_configuration(configuration, sizes)
-        sizes["heads"] = tuple(heads or configuration.get("num_attention_heads") or HEADS)
+        sizes["heads"] = heads or configuration.get("num_attention_heads", HEADS)
         weights, news = adapt(state_dict, sizes, num_classes)
         model = build(weights, sizes, SKETCH if state_dict.is_sketch else PAPER)
     except KeyError as error:
         raise ValueError(f"{source} lacks {error}: names of {state_dict.title}, not a whole SegFormer.") from error
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, IndexError, RuntimeError) as error:
         raise ValueError(f"{source}: {error}") from error
     if not state_dict.is_sketch:
-        set_norm_eps(model, state_dict.norm_eps)
+        set_norm_eps(model, norm_eps or state_dict.norm_eps)
         schedule_drop_path(model.mit)
         model = model.to(memory_format=torch.channels_last)
     if news:

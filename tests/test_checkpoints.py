@@ -14,6 +14,7 @@ from samples import SMALL, noise, shaken
 
 from segformer_edu import ImageClassifier, Segformer, convert_state_dict, load_pretrained, mit_b0, segformer_b0
 from segformer_edu.checkpoints import variant_of
+from segformer_edu.training import Recipe, fit
 
 OPTIONS = SMALL | {"decoder_dim": 16, "num_classes": 5, "channels": 4}
 HEADS = SMALL["heads"]
@@ -282,6 +283,44 @@ def test_a_name_is_missing(tmp_path, lost):
         ValueError, match=r"changed\.pth(: does not fit .*: it (lacks|has) .*incomplete| lacks '(mit|decoder)\.)"
     ):
         load_pretrained(path)
+
+
+def misshapen(value):
+    """The same numbers, or some of them, in shapes that they should not have."""
+    yield torch.tensor(1.0)
+    yield value[:0]
+    yield value[None]
+    yield value[:1].clone() if value.shape[0] > 1 else torch.cat([value, value])
+    yield value.flatten() if value.ndim > 1 else value[:, None]
+
+
+def test_any_one_shape_is_wrong(tmp_path):
+    """Whatever is wrong with one entry: the error says which file, and nothing else is raised."""
+    state = published.nvlabs(segmenter(published.SMALL | {"depths": [1, 1, 1, 1]}).state_dict())
+    path = tmp_path / "odd.pth"
+    for index, (name, value) in enumerate(state.items()):
+        if "num_batches" in name or "conv_seg" in name:
+            continue
+        for wrong in list(misshapen(value))[index % 2 :: 2]:
+            torch.save(state | {name: wrong}, path)
+            with pytest.raises(ValueError, match=r"odd\.pth(:| lacks)"):
+                load_pretrained(path)
+
+
+def test_eps_can_be_given(folder, tmp_path):
+    torch.save(load_pretrained(folder).state_dict(), tmp_path / "own.pt")
+    x = 1e-4 * noise(1, 3, 64, 64)
+    expected = load_pretrained(folder)(x)
+    assert torch.equal(load_pretrained(tmp_path / "own.pt", norm_eps=(1e-5, 1e-5, 1e-5))(x), expected)
+    assert not torch.equal(load_pretrained(tmp_path / "own.pt")(x), expected)
+
+
+def test_checkpoint_of_a_training(tmp_path):
+    model = Segformer(**OPTIONS | {"channels": 3})
+    pair = torch.zeros(3, 32, 32), torch.ones(32, 32, dtype=torch.long)
+    fit(model, [pair], Recipe(steps=1, batch_size=1), checkpoint=tmp_path / "run.pt", progress=False)
+    again = load_pretrained(tmp_path / "run.pt", heads=HEADS)
+    assert torch.equal(again(noise(1, 3, 32, 32)), model.eval()(noise(1, 3, 32, 32)))
 
 
 def test_half_a_file(tmp_path):

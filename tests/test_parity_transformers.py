@@ -6,12 +6,17 @@ from importlib.metadata import version
 
 import pytest
 import torch
-from published import VARIANTS, segmenter
+from published import SMALL, VARIANTS, segmenter
 from samples import noise
 
 import segformer_edu as se
 
 TOLERANCE = 1e-5
+SMALLS = [
+    SMALL,
+    SMALL | {"depths": [2, 1, 1, 2], "num_channels": 1, "hidden_sizes": [4, 8, 20, 32]},
+    SMALL | {"sr_ratios": [8, 2, 1, 1], "mlp_ratios": [1, 2, 3, 4], "decoder_hidden_size": 9},
+]
 SIZES = {
     "b0": [(32, 32), (33, 61), (64, 64), (37, 100), (160, 96), (97, 131), (128, 128), (45, 224)],
     "b1": [(32, 32), (33, 61), (64, 64), (160, 96), (97, 131)],
@@ -100,3 +105,26 @@ def test_gradients_are_equal(both, record_property):
     record_property(f"{PROPERTY}, gradients of {variant} in training, of the largest magnitude", worst)
     assert worst < TOLERANCE
     assert (logits - their_logits).abs().max() / their_logits.abs().max() < TOLERANCE
+
+
+@pytest.mark.parametrize("options", SMALLS, ids=["one", "two", "three"])
+@pytest.mark.parametrize(("batch", "size"), [(1, (32, 32)), (3, (33, 61)), (2, (96, 50))])
+def test_gradients_are_equal_parameter_by_parameter_in_double_precision(options, batch, size, tmp_path):
+    """In single precision rounding hides the smallest."""
+    theirs = segmenter(options).double()
+    theirs.save_pretrained(tmp_path)
+    ours = se.load_pretrained(tmp_path).double()
+    ours.load_state_dict(se.convert_state_dict(theirs.state_dict()))
+    x = noise(batch, theirs.config.num_channels, *size, dtype=torch.float64)
+    before = {name: value.clone() for name, value in theirs.state_dict().items()}
+    direction = direction_off_the_kinks(theirs, x)
+    theirs.load_state_dict(before)
+    logits, found = outcome(ours, x, direction)
+    their_logits, expected = outcome(theirs, x, direction)
+    torch.testing.assert_close(ours.decoder.norm.running_mean, theirs.decode_head.batch_norm.running_mean)
+    torch.testing.assert_close(ours.decoder.norm.running_var, theirs.decode_head.batch_norm.running_var)
+    torch.testing.assert_close(logits, their_logits, rtol=1e-9, atol=1e-12)
+    largest = max(gradient.abs().max() for gradient in expected.values())
+    assert found.keys() == expected.keys()
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-8, atol=1e-12 * largest.item())
