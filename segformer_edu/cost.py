@@ -137,7 +137,9 @@ class Cost:
         return "\n".join([*lines, self.caption])
 
     def _repr_html_(self) -> str:
-        return plots.table_html(NAMES, self.rows(), self.caption)
+        header = [*NAMES[:4], "million MACs", *NAMES[5:6], "million activations"]
+        rows = [[*row[:4], *(number / 1e6 for number in row[4:])] for row in self.rows()]
+        return plots.table_html(header, rows, self.caption)
 
 
 class Watch(TorchDispatchMode):
@@ -247,7 +249,8 @@ def cost(model: Segformer | ImageClassifier | MiT, size: int | tuple[int, int]) 
     with what is executed beside it; any other decoder as it is executed.
 
     Args:
-        model: the whole model, or an encoder with or without its classifier; made of any ``Parts``.
+        model: the whole model, or an encoder with or without its classifier, made of any ``Parts``; or classes of
+            yours in their place, with the same attributes.
         size: height and width of the image, or one number for both; from 32 up.
 
     Returns:
@@ -259,18 +262,18 @@ def cost(model: Segformer | ImageClassifier | MiT, size: int | tuple[int, int]) 
 
     Source: the paper, Tables 1, 6 and 7. Explained in chapter 8.
     """
-    if not isinstance(model, Segformer | ImageClassifier | MiT):
+    mit = getattr(model, "mit", model)
+    if not isinstance(model, nn.Module) or not hasattr(mit, "stages"):
         raise TypeError(f"The model is a {type(model).__name__}; expected a Segformer, an ImageClassifier or a MiT.")
     height, width = size if isinstance(size, tuple | list) and len(size) == 2 else (size, size)
     check_positive(height=height, width=width)
-    mit = model if isinstance(model, MiT) else model.mit
     x = torch.empty(1, mit.channels, height, width, device="meta", dtype=next(model.parameters()).dtype)
     check_map(x, mit.channels, smallest=SMALLEST_IMAGE)
     maps, stages = zip(*encoder_cost(mit, x))
     rows, executed = [row for stage in stages for row in stage], None
-    if isinstance(model, Segformer):
+    if hasattr(model, "decoder"):
         executed = run(model.decoder, list(maps))[1]
         rows += decoder_cost(model.decoder, list(maps), executed)
-    elif isinstance(model, ImageClassifier):
+    elif hasattr(model, "head"):
         rows.append(part_cost("head", "head", [model.head], maps[-1].mean(dim=(2, 3)))[1])
     return Cost((height, width), tuple(rows), executed and executed.macs)
