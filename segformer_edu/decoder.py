@@ -69,8 +69,8 @@ class SegformerHead(nn.Module):
     Raises:
         TypeError, ValueError: as ``MLPDecoder``.
 
-    Source: the paper, §3.2 "Lightweight All-MLP Decoder", and the names of its released weights. Built in chapter 8,
-    made fast in chapter 10.
+    Source: the paper, §3.2 "Lightweight All-MLP Decoder", and the names of its released weights. Written
+    plainly in chapter 8. Built in chapter 10.
     """
 
     def __init__(self, *, dims: tuple[int, ...], decoder_dim: int, num_classes: int, dropout: float = 0.1) -> None:
