@@ -18,6 +18,8 @@ LONGEST = 1024
 """Pixels of a picture's longer side beyond which ``segment`` looks at it reduced, unless it is told a size."""
 SMALLEST = 32
 NUMBERS_AT_ONCE = 1 << 26  # 256 MB: logits enlarged at a time
+SMOOTH_PIXELS = 1 << 22
+"""Pixels of a class map up to which logits are enlarged smoothly; beyond, about 2048×2048, its pixels are copied."""
 
 
 def as_image(image: Image.Image | np.ndarray | torch.Tensor | str | Path) -> torch.Tensor:
@@ -115,7 +117,8 @@ def segment(
         size: at which the model looks: (height, width), such as it was trained at; or the longer side alone.
 
     Returns:
-        Class numbers (H, W) of int64, on the CPU, in the picture's own size.
+        Class numbers (H, W) of int64, on the CPU, in the picture's own size: up to 4 million pixels from logits that
+        are enlarged bilinearly, beyond by copying such a map's pixels.
 
     Raises:
         TypeError, ValueError, FileNotFoundError, DownloadError: a picture that cannot be read; see ``as_image``.
@@ -151,16 +154,23 @@ def segment(
 def enlarged_classes(logits: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """Enlarge logits (B, K, h, w) bilinearly to ``size`` and return the largest one's number (B, H, W).
 
-    A few classes at a time: 150 maps of a photograph's size would not fit into memory.
+    A few classes at a time: 150 maps of a photograph's size would not fit into memory. And smoothly to about
+    ``SMOOTH_PIXELS`` alone, where a logit of a picture looked at in 1024 pixels is 8 pixels wide: what the map lacks of
+    a larger size is copied, so that the largest photographs take no longer.
     """
-    at_once = max(1, NUMBERS_AT_ONCE // (len(logits) * size[0] * size[1]))
+    shrink = max(1.0, (size[0] * size[1] / SMOOTH_PIXELS) ** 0.5)
+    smooth = (max(1, round(size[0] / shrink)), max(1, round(size[1] / shrink)))
+    at_once = max(1, NUMBERS_AT_ONCE // (len(logits) * smooth[0] * smooth[1]))
     best = labels = None
     for start in range(0, logits.shape[1], at_once):
-        part = F.interpolate(logits[:, start : start + at_once], size=size, mode="bilinear")
+        part = F.interpolate(logits[:, start : start + at_once], size=smooth, mode="bilinear")
         values, numbers = part.max(dim=1)  # of equal ones the first
         if best is None:
             best, labels = values, numbers
         else:
             labels = torch.where(values > best, numbers + start, labels)
             best = torch.maximum(values, best)
-    return labels
+    if smooth == size:
+        return labels
+    rows, columns = (torch.arange(new, device=labels.device) * old // new for new, old in zip(size, smooth))
+    return labels[:, rows][:, :, columns]

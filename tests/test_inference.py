@@ -163,13 +163,28 @@ def test_classes_are_enlarged_a_few_at_a_time(monkeypatch, at_once):
 def test_memory_stays_bounded():
     """150 classes at 12 million pixels would be 7 GB at once."""
     seen = []
+
+    def small(x, size, mode):
+        seen.append((x.shape[1], size))
+        return x[..., :1, :1].expand(-1, -1, *size)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            F, "interpolate", lambda x, size, mode: seen.append(x.shape[1]) or x.new_zeros(1, x.shape[1], 1, 1)
-        )
-        enlarged_classes(torch.zeros(1, 150, 2, 2), (3000, 4000))
-    assert sum(seen) == 150
-    assert max(seen) * 3000 * 4000 * 4 <= 256 << 20
+        patch.setattr(F, "interpolate", small)
+        assert enlarged_classes(torch.zeros(1, 150, 2, 2), (3000, 4000)).shape == (1, 3000, 4000)
+    assert sum(classes for classes, _ in seen) == 150
+    assert max(classes * height * width * 4 for classes, (height, width) in seen) <= 256 << 20
+
+
+@pytest.mark.parametrize("size", [(90, 140), (91, 139), (400, 37)])
+def test_a_large_map_is_a_smooth_one_copied(monkeypatch, size):
+    logits = torch.randn(1, 5, 11, 17)
+    exact = enlarged_classes(logits, size)[0]
+    monkeypatch.setattr(inference, "SMOOTH_PIXELS", size[0] * size[1] / 4)
+    copied = enlarged_classes(logits, size)[0]
+    assert copied.shape == size
+    half = F.interpolate(logits, size=(round(size[0] / 2), round(size[1] / 2)), mode="bilinear").argmax(1)[0]
+    assert torch.equal(copied, F.interpolate(half[None, None].double(), size=size, mode="nearest")[0, 0].long())
+    assert (copied == exact).double().mean() > 0.7  # noise, with outlines everywhere
 
 
 def test_model_of_whole_images_is_refused(array):
