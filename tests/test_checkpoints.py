@@ -178,6 +178,7 @@ def test_encoder_with_a_classifier_of_images(tmp_path):
     assert fresh.state_dict().keys() == segformer_b0(11).state_dict().keys()
     assert all(torch.equal(value, model.mit.state_dict()[name]) for name, value in fresh.mit.state_dict().items())
     assert (fresh.decoder.norm.running_var == 1).all()
+    assert fresh.decoder.fuse.weight.std().item() == pytest.approx((2 / 256) ** 0.5, rel=0.02)  # as a fresh model's
 
 
 def test_encoder_alone(tmp_path):
