@@ -325,8 +325,9 @@ def segmentations(
 
 def shares(mask: torch.Tensor | np.ndarray, classes: Sequence[str]) -> dict[str, float]:
     """The share of a class map's pixels that each class has: of those present, the largest first. Void has no entry."""
-    values = torch.as_tensor(mask).flatten()
-    counts = values[(values >= 0) & (values < len(classes))].long().bincount(minlength=len(classes))
+    values, counts = torch.as_tensor(mask).flatten(), torch.zeros(len(classes), dtype=torch.int64)
+    for part in values.split(1 << 22):  # a large photograph would not fit into memory several times
+        counts += part[(part >= 0) & (part < len(classes))].long().bincount(minlength=len(classes)).cpu()
     order = counts.argsort(descending=True, stable=True)
     return {classes[i]: counts[i].item() / len(values) for i in order.tolist() if counts[i]}
 
@@ -397,19 +398,20 @@ def overlay(
     Raises:
         ValueError: a class map of another size than its picture.
     """
-    picture, mask = as_picture(picture), torch.as_tensor(mask).cpu()
-    if picture.shape[:2] != tuple(mask.shape):
-        raise ValueError(
-            f"The class map is {tuple(mask.shape)}, its picture {picture.shape[:2]}; expected the same size."
-        )
-    step = -(-max(mask.shape) // 720)  # as many pixels as the figure has room for
-    small, found = mask[::step, ::step], shares(mask, classes)
+    mask = torch.as_tensor(mask).cpu()
+    size = tuple(picture.shape[-2:] if isinstance(picture, torch.Tensor) else picture.shape[:2])
+    if size != tuple(mask.shape):
+        raise ValueError(f"The class map is {tuple(mask.shape)}, its picture {size}; expected the same size.")
+    step = -(-max(size) // 720)  # as many pixels as the figure has room for
+    places = (slice(None, None, step), slice(None, None, step))
+    picture = as_picture(picture[(..., *places)] if isinstance(picture, torch.Tensor) else picture[places])
+    small, found = mask[places], shares(mask, classes)
     shown = list(found)[:most]
     patches = [Patch(label=f"{i}  {name}  {percent(found[name])}") for i, name in enumerate(shown, start=1)]
     columns = max(1, int(width / 2.4))
     height = width * mask.shape[0] / mask.shape[1] + 0.2 + 0.24 * -(-(len(patches) + 1) // columns)
     made, axes = figure(width=width, height=height)
-    axes[0, 0].imshow(laid_over(picture[::step, ::step], small.numpy(), colours, opacity))
+    axes[0, 0].imshow(laid_over(picture, small.numpy(), colours, opacity))
     axes[0, 0].set_axis_off()
     for patch, (number, name) in zip(patches, enumerate(shown, start=1)):
         patch.set(facecolor=colours[classes.index(name)], edgecolor="#222222")
