@@ -53,8 +53,8 @@ COLAB = {
 
 # A room imports only from rooms before it.
 ROOMS = (
-    "arguments", "seeds", "plots", "convolution", "normalization", "regularization", "attention", "feedforward",
-    "embedding", "decoder", "parts", "encoder", "segformer", "cost", "data", "metrics", "inference", "training",
+    "arguments", "seeds", "measure", "plots", "convolution", "normalization", "regularization", "attention",
+    "feedforward", "embedding", "decoder", "parts", "encoder", "segformer", "cost", "data", "metrics", "inference", "training",
     "formats", "weight_files", "checkpoints", "widgets", "checks", "cli", "__main__",
 )  # fmt: skip
 SKIPPED = {".git", ".venv", "_build", "__pycache__", "vendor"}
