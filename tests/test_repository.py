@@ -54,8 +54,8 @@ COLAB = {
 # A room imports only from rooms before it.
 ROOMS = (
     "arguments", "seeds", "measure", "plots", "convolution", "normalization", "regularization", "attention",
-    "feedforward", "embedding", "decoder", "parts", "encoder", "segformer", "cost", "data", "metrics", "inference", "training",
-    "formats", "weight_files", "checkpoints", "widgets", "checks", "cli", "__main__",
+    "feedforward", "embedding", "decoder", "parts", "encoder", "segformer", "cost", "data", "metrics",
+    "inference", "training", "formats", "weight_files", "checkpoints", "widgets", "checks", "cli", "__main__",
 )  # fmt: skip
 SKIPPED = {".git", ".venv", "_build", "__pycache__", "vendor"}
 PICTURE_OF_CAMVID = re.compile(r"(0001TP|0006R0|0016E5|Seq05VD)_f?\d+", re.IGNORECASE)
