@@ -194,8 +194,6 @@ def check_numbers(state_dict: Mapping[str, torch.Tensor]) -> None:
 
 def check_configuration(configuration: Mapping[str, object], sizes: Mapping[str, object]) -> None:
     """Raise ValueError if config.json of transformers describes another model than the weights beside it."""
-    if configuration.get("model_type") != "segformer":
-        return
     told = {
         "hidden_sizes": sizes["dims"],
         "depths": sizes["num_layers"],
@@ -280,6 +278,8 @@ def build(state_dict: Mapping[str, torch.Tensor], sizes: Mapping[str, object], p
             rest = {name: value for name, value in sizes.items() if name != "num_classes"}
             model = ImageClassifier(MiT(**rest, parts=parts), sizes["dims"][-1], sizes["num_classes"])
     expected = model.state_dict()
+    if "decoder.norm.running_var" in state_dict:  # how many batches it is of: not in every file, and not used
+        state_dict = {"decoder.norm.num_batches_tracked": torch.tensor(0)} | dict(state_dict)
     problems = [f"lacks {name}" for name in expected if name not in state_dict]
     problems += [f"has {name}, which the model has not" for name in state_dict if name not in expected]
     problems += [
@@ -354,6 +354,7 @@ def load_pretrained(
     if num_classes is not None:
         check_positive(num_classes=num_classes)
     loaded, configuration = read_weights(source)
+    configuration = configuration if configuration.get("model_type") == "segformer" else {}  # not another library's
     try:
         state_dict = convert_state_dict(loaded)
         check_numbers(state_dict)

@@ -115,7 +115,12 @@ def read_shards(folder: Path, index: str) -> dict[str, torch.Tensor]:
         raise FileNotFoundError(f"{folder / index} speaks of {', '.join(missing)}, not in the folder. Fetch the rest.")
     loaded: dict[str, torch.Tensor] = {}
     for name in names:
-        loaded |= read_file(folder / name)
+        part = read_file(folder / name)
+        if not isinstance(part, Mapping):
+            raise ValueError(
+                f"{folder / name} holds a {type(part).__name__}; expected names to tensors. Fetch it again."
+            )
+        loaded |= part
     return loaded
 
 

@@ -249,7 +249,7 @@ def test_configuration_of_another_variant(folder, name, value):
 
 
 def test_configuration_of_another_library_is_not_read(folder):
-    change(folder, model_type="other", depths=[9])
+    change(folder, model_type="other", depths=[9], num_attention_heads=12)
     load_pretrained(folder)
 
 
@@ -322,6 +322,11 @@ def test_checkpoint_of_a_training(tmp_path):
     fit(model, [pair], Recipe(steps=1, batch_size=1), checkpoint=tmp_path / "run.pt", progress=False)
     again = load_pretrained(tmp_path / "run.pt", heads=HEADS)
     assert torch.equal(again(noise(1, 3, 32, 32)), model.eval()(noise(1, 3, 32, 32)))
+
+
+def test_number_of_batches_is_not_needed(tmp_path):
+    path = saved(tmp_path, lambda state: state.pop("decode_head.linear_fuse.bn.num_batches_tracked"))
+    assert load_pretrained(path).decoder.norm.num_batches_tracked == 0
 
 
 def test_half_a_file(tmp_path):

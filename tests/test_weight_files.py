@@ -72,6 +72,13 @@ def test_index_that_is_none(folder, text):
         se.load_pretrained(folder)
 
 
+def test_a_part_that_is_none(folder):
+    split(folder, "bin")
+    torch.save([1], folder / "part-2-of-2.bin")
+    with pytest.raises(ValueError, match=r"part-2-of-2\.bin holds a list; expected names to tensors"):
+        se.load_pretrained(folder)
+
+
 def test_an_index_does_not_lead_out_of_its_folder(folder, tmp_path):
     split(folder, "bin")
     torch.save({}, tmp_path / "outside.bin")
