@@ -22,6 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as the chapters run: tools/book.py says why
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler works without remarks
 
 import torch  # noqa: E402 (the line above must come first)
 from machine import machine  # noqa: E402
@@ -113,8 +114,8 @@ def training_step(module: nn.Module, logits: Callable[[torch.Tensor], torch.Tens
     return step
 
 
-def measured(task: str, pair: Pair, x: torch.Tensor, repeats: int, memory: bool = True) -> dict:
-    """Time a pair on x, and take the peaks of memory; a row of the result."""
+def measured(task: str, pair: Pair, x: torch.Tensor, repeats: int) -> dict:
+    """Time a pair on x and take the peaks of memory: a row of the result."""
     row = {"task": task, "peer": pair.peer, "model": pair.name, "size": list(x.shape[-2:]), "batch": len(x)}
     if task == "training step":
         ours, theirs = training_step(pair.ours, pair.ours, x), training_step(pair.their_module, pair.theirs, x)
@@ -126,9 +127,8 @@ def measured(task: str, pair: Pair, x: torch.Tensor, repeats: int, memory: bool 
     with context:
         times = milliseconds({"ours": ours, "theirs": theirs}, repeats=repeats, warmups=1)
         row |= {"ours_ms": times["ours"], "theirs_ms": times["theirs"], "times_faster": times["theirs"] / times["ours"]}
-        if memory:
-            held = peak_megabytes(ours), peak_megabytes(theirs)
-            row |= {"ours_MB": held[0], "theirs_MB": held[1], "memory_ratio": held[0] / held[1]}
+        held = peak_megabytes(ours), peak_megabytes(theirs)
+        row |= {"ours_MB": held[0], "theirs_MB": held[1], "memory_ratio": held[0] / held[1]}
     print(json.dumps({key: round(value, 2) if isinstance(value, float) else value for key, value in row.items()}))
     return row
 
@@ -171,7 +171,7 @@ def against_peers(device: str) -> Iterator[dict]:
         yield measured("forward", pair, x, 5) | {"difference": pair.difference(x)}
         large = torch.randn(1, 3, MEMORY, MEMORY, device=device)
         yield measured("forward", pair, large, 1)
-        yield measured("training step", pair, x, 3)
+        yield measured("training step", pair, x, 3 if side == 512 and variant < "b3" else 2)
     sketch = with_lucidrains(device)
     x = torch.randn(1, 3, 512, 512, device=device)
     yield measured("forward", sketch, x, 5) | {"difference": sketch.difference(x)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from segformer_edu.arguments import check_map, check_positive
 from segformer_edu.convolution import DsConv2d
@@ -71,4 +72,11 @@ class DepthwiseMixFeedForward(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         check_map(x, self.dim)
-        return self.drop_path(self.narrow(F.gelu(self.mix(self.widen(x)))))
+        hidden = self.mix(self.widen(x))
+        # GELU is cheap, its result large: while training it is computed again when a gradient needs it, not kept
+        out = checkpoint(self.activate_and_narrow, hidden, use_reentrant=False, preserve_rng_state=False)
+        return self.drop_path(out)
+
+    def activate_and_narrow(self, hidden: torch.Tensor) -> torch.Tensor:
+        """The second half: (B, dim · expansion_factor, H, W) → (B, dim, H, W)."""
+        return self.narrow(F.gelu(hidden))
