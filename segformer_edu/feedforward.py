@@ -57,7 +57,8 @@ class DepthwiseMixFeedForward(nn.Module):
     Raises:
         TypeError, ValueError: an input that is no floating-point map with ``dim`` channels.
 
-    Source: the paper, §3.1 "Mix-FFN", and the names of its released weights. Built in chapter 8.
+    Source: the paper, §3.1 "Mix-FFN", and the names of its released weights. Written plainly in
+    chapter 8. Built in chapter 10.
     """
 
     def __init__(self, *, dim: int, expansion_factor: int) -> None:
