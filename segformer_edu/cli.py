@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
-import logging
+import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -25,12 +25,13 @@ from segformer_edu.training import choose_device
 FORMS = (".png", ".jpg", ".jpeg", ".webp")
 LICENCE = "NVIDIA's weights may be used for research and evaluation, not commercially."
 
-DESCRIPTION = """SegFormer from scratch: the book's library, from a shell.
+DESCRIPTION = "SegFormer from scratch: the book's library, from a shell."
+MORE = "segformer-edu segment --help and segformer-edu cost --help say more."
 
-  segment  give every pixel of a photograph its class
-  cost     what a model of the paper costs: parameters, multiply-accumulates
-
-segformer-edu segment --help and segformer-edu cost --help say more."""
+# PHOTO and MODEL first: behind --size they would be taken for one of its numbers
+SEGMENT_USAGE = """segformer-edu segment PHOTO --weights SOURCE --out FILE [--map FILE]
+           [--classes NAMES] [--size PIXELS [PIXELS]] [--overwrite]"""
+COST_USAGE = "segformer-edu cost MODEL --size PIXELS [PIXELS] [--classes NAMES]"
 
 SEGMENT = f"""Give every pixel of a photograph its class, and draw the class map over it.
 
@@ -94,28 +95,44 @@ def a_class_list(text: str) -> ClassList:
 def a_side(text: str) -> int:
     """Read one number of ``--size``."""
     if not text.isdigit() or int(text) < 32:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size; expected one or two numbers of pixels, from 32 up")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no size; expected one or two numbers of pixels, from 32 up (PHOTO or MODEL stands first)"
+        )
     return int(text)
 
 
 def make_parser() -> argparse.ArgumentParser:
     """Make the parser of the commands and their options."""
     raw = {"formatter_class": argparse.RawDescriptionHelpFormatter}
-    parser = argparse.ArgumentParser("segformer-edu", description=DESCRIPTION, **raw)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="{segment,cost}")
-    add_segment(commands.add_parser("segment", description=SEGMENT, epilog=SEGMENT_EXAMPLES, **raw).add_argument)
-    add = commands.add_parser("cost", description=COST, epilog=COST_EXAMPLES, **raw).add_argument
-    add("model", choices=list(VARIANTS), metavar="MODEL", help=f"one of {', '.join(VARIANTS)}")
-    add(
-        "--size",
-        required=True,
-        type=a_side,
-        nargs="+",
-        metavar="PIXELS",
-        help="one number for both, or height and width",
+    parser = argparse.ArgumentParser("segformer-edu", description=DESCRIPTION, epilog=MORE, **raw)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="{segment,cost}", title="commands")
+    command = commands.add_parser(
+        "segment",
+        help="give every pixel of a photograph its class",
+        usage=SEGMENT_USAGE,
+        description=SEGMENT,
+        epilog=SEGMENT_EXAMPLES,
+        **raw,
     )
-    add("--classes", type=a_class_list, default="150", metavar="NAMES", help="as for segment; 150 by default")
+    add_segment(command.add_argument)
+    command = commands.add_parser(
+        "cost",
+        help="count what a model of the paper costs: parameters, multiply-accumulates",
+        usage=COST_USAGE,
+        description=COST,
+        epilog=COST_EXAMPLES,
+        **raw,
+    )
+    add_cost(command.add_argument)
     return parser
+
+
+def add_cost(add: Callable[..., object]) -> None:
+    """Add the options of ``cost``."""
+    add("model", type=str.lower, choices=list(VARIANTS), metavar="MODEL", help=f"one of {', '.join(VARIANTS)}")
+    sides = "one number for both, or height and width"
+    add("--size", required=True, type=a_side, nargs="+", metavar="PIXELS", help=sides)
+    add("--classes", type=a_class_list, default="150", metavar="NAMES", help="as for segment; 150 by default")
 
 
 def add_segment(add: Callable[..., object]) -> None:
@@ -166,6 +183,8 @@ def run_segment(given: argparse.Namespace) -> None:
         print(LICENCE, file=sys.stderr)
     model = load_pretrained(given.weights)
     classes = fitting_classes(model, given.classes, given.weights)
+    if given.map and len(classes) > 256:
+        raise UsersError(f"--map takes 256 classes, the numbers of one byte; these weights have {len(classes)}.")
     own = tuple(picture.shape[-2:])
     size = looked_at_size(*own, given.size[0] if given.size and len(given.size) == 1 else given.size)
     mask = segment(model.to(choose_device()), picture, size=size)
@@ -189,8 +208,6 @@ def write_drawing(path: Path, picture: torch.Tensor, mask: torch.Tensor, classes
 
 def write_map(path: Path, mask: torch.Tensor, classes: ClassList) -> None:
     """Write class numbers as a PNG of one channel; programs that show it paint it with the classes' colours."""
-    if len(classes) > 256:
-        raise UsersError(f"--map takes 256 classes, the numbers of one byte; these weights have {len(classes)}.")
     numbers = Image.fromarray(mask.byte().numpy())
     numbers.putpalette(b"".join(bytes.fromhex(colour[1:]) for colour in classes.colours))
     numbers.save(path)
@@ -224,7 +241,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         SystemExit: with 2 after wrong usage, with 0 after ``--help``.
     """
     given = make_parser().parse_args(arguments)
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it counts its retries aloud
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # it counts its retries aloud; read when it is imported
     try:
         if given.size and len(given.size) > 2:
             raise UsersError(f"--size has {len(given.size)} numbers; expected one, or height and width.")

@@ -167,7 +167,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing(run, case, tmp_path):
         ("segmnet", "invalid choice: 'segmnet'"),
         ("segment photo.png", "required: --weights, --out"),
         ("segment photo.png --weights 5.pt --out a.png --size 16", "'16' is no size; expected one or two numbers"),
-        ("segment --weights 5.pt --out a.png --size 64 photo.png", "'photo.png' is no size"),
+        ("segment --weights 5.pt --out a.png --size 64 photo.png", "(PHOTO or MODEL stands first)"),
         ("segment photo.png --weights 5.pt --out a.png --classes coco", "no classes of 'coco'"),
         ("segment photo.png --weights 5.pt --out a.png --classes 0", "classes is 0"),
     ],
@@ -214,7 +214,7 @@ def test_mistake_of_the_programs_own_is_not_hidden(run, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("variant", "size", "classes"), [("b0", "512 512", 150), ("b5", "640", 150), ("b2", "97 131", 19)]
+    ("variant", "size", "classes"), [("B0", "512 512", 150), ("b5", "640", 150), ("b2", "97 131", 19)]
 )
 def test_cost_is_the_librarys(run, variant, size, classes):
     code, out, err = run(f"cost {variant} --size {size}" + (f" --classes {classes}" if classes != 150 else ""))
@@ -222,7 +222,7 @@ def test_cost_is_the_librarys(run, variant, size, classes):
     first, rest = out.split("\n", 1)
     assert first == f"SegFormer-{variant.upper()}, {classes} classes"
     height, width = (int(side) for side in (size.split() * 2)[:2])
-    expected = se.cost(getattr(se, f"segformer_{variant}")(classes), (height, width))
+    expected = se.cost(getattr(se, f"segformer_{variant.lower()}")(classes), (height, width))
     assert rest == f"{expected}\n"
     assert f"{expected.macs:,}" in rest
 
@@ -274,6 +274,14 @@ def test_as_a_module(place, tmp_path):
     wrong = [*command, "segment", place / "photo.png", "--weights", tmp_path / "none.pt", "--out", tmp_path / "a.png"]
     done = subprocess.run(wrong, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+
+
+def test_the_hubs_retries_are_not_told():
+    code = "import logging, segformer_edu.cli as cli; cli.main(['cost', 'b0', '--size', '32'])"
+    code += "; from huggingface_hub import hf_hub_download"
+    code += "; print(logging.getLogger('huggingface_hub').level == logging.ERROR)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("True\n")
 
 
 def test_the_installed_command_is_main():
