@@ -149,7 +149,7 @@ def one_round(task: str, make: Callable[[], Pair], size: tuple[int, int, int], r
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=bfloat16)
     with autocast, nullcontext() if task == "training step" else torch.inference_mode():
         times = milliseconds(both, repeats=repeats, warmups=1)
-        held = {name: peak_megabytes(call) for name, call in both.items()}
+        held = {name: peak_megabytes(call, device) for name, call in both.items()}
         difference = pair.difference(x) if task == "forward" else None
     return {"peer": pair.peer, "model": pair.name, "ms": times, "MB": held, "difference": difference}
 

@@ -56,14 +56,21 @@ def milliseconds(
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def peak_megabytes(candidate: Callable[[], object]) -> float:
+def peak_megabytes(candidate: Callable[[], object], device: str | torch.device = "cpu") -> float:
     """Return the most memory that a call holds at any moment, beyond what was held before it, in MB of 10⁶ bytes.
 
     On a CPU every allocation by PyTorch is counted, as its profiler reports them; on a GPU its allocator is asked.
 
+    Args:
+        candidate: a function without arguments.
+        device: where it computes.
+
+    Returns:
+        The peak on that device.
+
     Source: chapter 10.
     """
-    if torch.cuda.is_available():
+    if torch.device(device).type == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         candidate()
