@@ -256,7 +256,7 @@ def recognize(names: Iterable[str]) -> tuple[Format, str]:
             best = max(best, (count, format, prefix), key=lambda one: one[0])
     if not names or best[0] < len(names) / 4:
         raise ValueError(
-            f"The {len(names)} names (first: {', '.join(names[:3]) or 'none at all'}) are of no known format; expected "
+            f"no known format: names such as {', '.join(names[:3]) or '(none at all)'}, {len(names)} in all; expected "
             f"those of a SegFormer or of its encoder: {'; '.join(format.title for format in FORMATS)}."
         )
     return best[1], best[2]

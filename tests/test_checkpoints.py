@@ -115,7 +115,7 @@ def test_no_file(tmp_path):
 
 @pytest.mark.parametrize("names", [{}, {"backbone.layer1.0.conv1.weight": torch.zeros(1), "fc.bias": torch.zeros(1)}])
 def test_unknown_names(names):
-    with pytest.raises(ValueError, match=r"are of no known format; expected those of a SegFormer"):
+    with pytest.raises(ValueError, match=r"no known format: names such as .* in all; expected those of a SegFormer"):
         convert_state_dict(names)
 
 
