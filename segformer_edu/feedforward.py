@@ -75,7 +75,10 @@ class DepthwiseMixFeedForward(nn.Module):
         check_map(x, self.dim)
         hidden = self.mix(self.widen(x))
         # GELU is cheap, its result large: while training it is computed again when a gradient needs it, not kept
-        out = checkpoint(self.activate_and_narrow, hidden, use_reentrant=False, preserve_rng_state=False)
+        if torch.is_grad_enabled():
+            out = checkpoint(self.activate_and_narrow, hidden, use_reentrant=False, preserve_rng_state=False)
+        else:
+            out = self.activate_and_narrow(hidden)
         return self.drop_path(out)
 
     def activate_and_narrow(self, hidden: torch.Tensor) -> torch.Tensor:

@@ -136,6 +136,8 @@ def test_every_pin_is_exact_and_in_the_librarys_ranges():
     pins = {canonicalize_name(pin.name): pin for pin in requirements("requirements.txt")}
     assert {name: str(pin.specifier) for name, pin in pins.items() if not str(pin.specifier).startswith("==")} == {}
     for dependency in [*DEPENDENCIES, *map(Requirement, PROJECT["optional-dependencies"]["test"])]:
+        if dependency.marker and not dependency.marker.evaluate():
+            continue  # for another Python
         (pin,) = pins[canonicalize_name(dependency.name)].specifier
         assert dependency.specifier.contains(pin.version), dependency
 
