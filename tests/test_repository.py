@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from importlib.metadata import packages_distributions
+from importlib.metadata import distribution, packages_distributions
 from pathlib import Path
 
 import generate
@@ -140,6 +140,13 @@ def test_every_pin_is_exact_and_in_the_librarys_ranges():
             continue  # for another Python
         (pin,) = pins[canonicalize_name(dependency.name)].specifier
         assert dependency.specifier.contains(pin.version), dependency
+
+
+def test_every_pin_can_be_installed_under_every_python_3_11():
+    """Debian's is 3.11.2: `make book` fails there if a package asks for a later one."""
+    asked = {pin.name: distribution(pin.name).metadata["Requires-Python"] for pin in requirements("requirements.txt")}
+    later = {name: wanted for name, wanted in asked.items() if not SpecifierSet(wanted or "").contains("3.11.0")}
+    assert later == {}
 
 
 def test_library_imports_its_dependencies_and_nothing_else():
