@@ -106,24 +106,14 @@ def make_parser() -> argparse.ArgumentParser:
     raw = {"formatter_class": argparse.RawDescriptionHelpFormatter}
     parser = argparse.ArgumentParser("segformer-edu", description=DESCRIPTION, epilog=MORE, **raw)
     commands = parser.add_subparsers(dest="command", required=True, metavar="{segment,cost}", title="commands")
-    command = commands.add_parser(
-        "segment",
-        help="give every pixel of a photograph its class",
-        usage=SEGMENT_USAGE,
-        description=SEGMENT,
-        epilog=SEGMENT_EXAMPLES,
-        **raw,
-    )
-    add_segment(command.add_argument)
-    command = commands.add_parser(
-        "cost",
-        help="count what a model of the paper costs: parameters, multiply-accumulates",
-        usage=COST_USAGE,
-        description=COST,
-        epilog=COST_EXAMPLES,
-        **raw,
-    )
-    add_cost(command.add_argument)
+    photograph = "give every pixel of a photograph its class"
+    count = "count what a model of the paper costs: parameters, multiply-accumulates"
+    for name, gist, usage, text, examples, add_options in [
+        ("segment", photograph, SEGMENT_USAGE, SEGMENT, SEGMENT_EXAMPLES, add_segment),
+        ("cost", count, COST_USAGE, COST, COST_EXAMPLES, add_cost),
+    ]:
+        command = commands.add_parser(name, help=gist, usage=usage, description=text, epilog=examples, **raw)
+        add_options(command.add_argument)
     return parser
 
 

@@ -249,8 +249,9 @@ def test_configuration_of_another_variant(folder, name, value):
 
 
 def test_configuration_of_another_library_is_not_read(folder):
+    expected = load_pretrained(folder).state_dict()
     change(folder, model_type="other", depths=[9], num_attention_heads=12)
-    load_pretrained(folder)
+    torch.testing.assert_close(load_pretrained(folder).state_dict(), expected, rtol=0, atol=0)
 
 
 def test_broken_configuration(folder):

@@ -6,7 +6,9 @@ import copy
 import dataclasses
 
 import pytest
+import segformer_pytorch
 import torch
+import transformers
 from samples import SMALL, noise
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -32,7 +34,6 @@ def parameters(model: nn.Module) -> int:
 
 def transformers_model(variant: str, num_classes: int, kind: str) -> nn.Module:
     """The same model as transformers writes it: plain attention, plain decoder; shapes without numbers."""
-    transformers = pytest.importorskip("transformers")
     sizes = VARIANTS[variant]
     config = transformers.SegformerConfig(
         depths=list(sizes["num_layers"]),
@@ -68,8 +69,7 @@ def test_classifier_as_pytorchs_counter_sees_transformers_model(variant):
 @pytest.mark.parametrize("size", [(64, 96), (128, 32)])
 def test_sketch_as_pytorchs_counter_sees_lucidrains_package(size):
     """Sizes that are multiples of 32: of others the package makes no maps."""
-    package = pytest.importorskip("segformer_pytorch")
-    theirs, ours = package.Segformer(num_classes=5), cost(Segformer(num_classes=5), size)
+    theirs, ours = segformer_pytorch.Segformer(num_classes=5), cost(Segformer(num_classes=5), size)
     assert ours.macs == counted(theirs, noise(1, 3, *size))
     assert ours.parameters == parameters(theirs)
 
