@@ -1,8 +1,9 @@
 """SegFormer here against the implementations that people use, in one run: `python benchmarks/speed.py`.
 
-Both models get the same weights and the same image, and answer in turn; medians are compared. Written to
-results/speed.json, which chapter 10 reads. Nothing else should run meanwhile: twenty minutes on two cores.
-On a GPU the same, in float32, in bfloat16, and compiled.
+Both models get the same weights and the same image, and answer in turn; medians are compared: as the system's allocator
+hands out memory by default, and where glibc's is told to keep it. Written to results/speed.json, which chapter 10
+reads. Nothing else should run meanwhile: half an hour on two cores of Linux (macOS has no such allocator, Windows does
+not count page faults). On a GPU the same, in float32, in bfloat16, and compiled.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
+from types import MappingProxyType
+from unittest.mock import patch
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
@@ -35,7 +38,7 @@ from torch import nn  # noqa: E402
 
 import segformer_edu as se  # noqa: E402
 from segformer_edu.checkpoints import set_norm_eps  # noqa: E402
-from segformer_edu.measure import milliseconds, peak_megabytes  # noqa: E402
+from segformer_edu.measure import milliseconds, page_faults, peak_megabytes  # noqa: E402
 from segformer_edu.segformer import VARIANTS  # noqa: E402
 
 RESULT = ROOT / "results" / "speed.json"
@@ -44,6 +47,7 @@ CLASSES = 150
 SIZES = {"b0": 512, "b1": 512, "b2": 512, "b3": 512, "b4": 512, "b5": 640}  # Table 1a, ADE20K
 GROWTH = (128, 256, 512, 1024, 2048)
 LARGE = ("b0", "b2", "b5")  # at 1024 too, where the decoder's maps are largest
+KEEP = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "-1"}  # glibc gives no memory back to the system
 
 
 @dataclass(frozen=True)
@@ -149,9 +153,10 @@ def one_round(task: str, make: Callable[[], Pair], size: tuple[int, int, int], r
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=bfloat16)
     with autocast, nullcontext() if task == "training step" else torch.inference_mode():
         times = milliseconds(both, repeats=repeats, warmups=1)
+        faults = {name: page_faults(call) for name, call in both.items()}
         held = {name: peak_megabytes(call, device) for name, call in both.items()}
         difference = pair.difference(x) if task == "forward" else None
-    return {"peer": pair.peer, "model": pair.name, "ms": times, "MB": held, "difference": difference}
+    return {"peer": pair.peer, "model": pair.name, "ms": times, "faults": faults, "MB": held, "difference": difference}
 
 
 def measured(
@@ -161,16 +166,17 @@ def measured(
     repeats: int,
     rounds: int = 3,
     bfloat16: bool = False,
+    environment: Mapping[str, str] = MappingProxyType({}),
 ) -> dict:
     """Compare a pair in several rounds: a row of the result.
 
-    Where its maps lie in memory makes the same model faster or slower by a third, as long as the process lives. So
-    every round has a process of its own. Times are medians over the rounds; the ratio is given with its smallest and
-    its largest.
+    How much memory a process gives back to the system, and must ask for again page by page, makes the same model faster
+    or slower by a third, as long as the process lives. So every round has a process of its own. Times and page faults
+    are medians over the rounds; the ratio is given with its smallest and its largest.
     """
     found = []
     for _ in range(rounds):
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        with patch.dict(os.environ, environment), ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
             found.append(process.submit(one_round, task, make, size, repeats, bfloat16).result())
     ratios = sorted(each["ms"]["theirs"] / each["ms"]["ours"] for each in found)
     last, batch, *sides = found[-1], *size
@@ -179,6 +185,8 @@ def measured(
         "ours_ms": median(each["ms"]["ours"] for each in found),
         "theirs_ms": median(each["ms"]["theirs"] for each in found),
         "times_faster": median(ratios), "smallest": ratios[0], "largest": ratios[-1],
+        "ours_faults": median(each["faults"]["ours"] for each in found),
+        "theirs_faults": median(each["faults"]["theirs"] for each in found),
         "ours_MB": last["MB"]["ours"], "theirs_MB": last["MB"]["theirs"],
         "memory_ratio": last["MB"]["ours"] / last["MB"]["theirs"], "difference": last["difference"],
     }  # fmt: skip
@@ -230,6 +238,8 @@ def against_peers(device: str) -> Iterator[dict]:
         if variant in LARGE:
             yield measured("forward", make, (1, 1024, 1024), 1)
         yield measured("training step", make, (1, side, side), 3 if small else 1)
+        if device == "cpu":
+            yield measured("memory kept", make, (1, side, side), 7 if small else 3, environment=KEEP)
     yield measured("forward", partial(with_lucidrains, device), (1, 512, 512), 7)
     yield measured("training step", partial(with_lucidrains, device), (1, 512, 512), 3)
 

@@ -1,13 +1,18 @@
-"""What the benchmarks measure with: medians of calls in turn, and the peak of memory."""
+"""What the benchmarks measure with: medians of calls in turn, the peak of memory, page faults; and one of them."""
 
 from __future__ import annotations
 
+import importlib.util
+import mmap
+import os
 import time
+from functools import partial
 
 import pytest
+import speed
 import torch
 
-from segformer_edu.measure import milliseconds, peak_megabytes
+from segformer_edu.measure import milliseconds, page_faults, peak_megabytes
 
 
 def test_candidates_are_called_in_turn_and_warmed_up():
@@ -42,3 +47,35 @@ def test_the_peak_is_what_is_held_at_once(kept):
 
 def test_nothing_held_is_zero():
     assert peak_megabytes(lambda: None) == 0
+
+
+@pytest.mark.skipif(importlib.util.find_spec("resource") is None, reason="Windows does not count page faults")
+def test_pages_are_counted_when_they_are_touched_first():
+    def touch(pages: int) -> None:
+        with mmap.mmap(-1, pages * mmap.PAGESIZE) as block:
+            for start in range(0, len(block), mmap.PAGESIZE):
+                block[start] = 1
+
+    touch(1)  # what the first call of anything costs is not meant
+    assert page_faults(lambda: touch(3000)) - page_faults(lambda: touch(1000)) == pytest.approx(2000, abs=100)
+
+
+@pytest.fixture
+def threads():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)  # the benchmark sets its own
+
+
+@pytest.mark.parametrize("task", ["forward", "training step"])
+def test_a_round_of_the_benchmark_measures_equal_models(task, threads):
+    found = speed.one_round(task, partial(speed.with_transformers, "b0", "cpu"), (1, 64, 96), 1, False)
+    assert min(*found["ms"].values(), *found["MB"].values()) > 0
+    assert task == "training step" or found["difference"] < 1e-5
+
+
+def test_a_row_of_the_benchmark_comes_from_processes_with_their_own_environment():
+    row = speed.measured("forward", partial(speed.with_lucidrains, "cpu"), (1, 64, 64), 1, 2, environment=speed.KEEP)
+    assert 0 < row["smallest"] <= row["times_faster"] <= row["largest"]
+    assert row["difference"] < 1e-5
+    assert not set(speed.KEEP) & set(os.environ)
