@@ -6,6 +6,7 @@ import importlib.util
 import mmap
 import os
 import time
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -74,8 +75,13 @@ def test_a_round_of_the_benchmark_measures_equal_models(task, threads):
     assert task == "training step" or found["difference"] < 1e-5
 
 
+def pair_named_by_its_environment() -> speed.Pair:
+    return replace(speed.with_lucidrains("cpu"), name=" ".join(os.environ.get(name, "unset") for name in speed.KEEP))
+
+
 def test_a_row_of_the_benchmark_comes_from_processes_with_their_own_environment():
-    row = speed.measured("forward", partial(speed.with_lucidrains, "cpu"), (1, 64, 64), 1, 2, environment=speed.KEEP)
+    row = speed.measured("forward", pair_named_by_its_environment, (1, 64, 64), 1, 2, environment=speed.KEEP)
+    assert row["model"] == "0 -1"
     assert 0 < row["smallest"] <= row["times_faster"] <= row["largest"]
     assert row["difference"] < 1e-5
     assert not set(speed.KEEP) & set(os.environ)
