@@ -121,7 +121,7 @@ def with_smp(variant: str, device: str) -> Pair:
 
 
 def training_step(module: nn.Module, logits: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> Callable:
-    """Return a function that computes every gradient once; the optimizer's own step is the same for both."""
+    """Return a function that computes every gradient once; the optimiser's own step is the same for both."""
 
     def step() -> None:
         module.zero_grad()

@@ -342,7 +342,7 @@ def list_shares(found: Mapping[str, float], most: int = 8) -> str:
 
 
 def percent(share: float) -> str:
-    """A share as percent, with two digits where it is small: "62 %", "1.2 %", "below 0.1 %"."""
+    """A share in per cent, with two digits where it is small: "62 %", "1.2 %", "below 0.1 %"."""
     if share < 0.001:
         return "below 0.1 %"
     return f"{100 * share:.0f} %" if share >= 0.0995 else f"{100 * share:.1f} %"
