@@ -1,4 +1,4 @@
-"""Chapter 10: time and memory, measured side by side; what the benchmarks and the chapter share."""
+"""Chapter 10: time and memory, measured side by side; what the benchmarks and several chapters share."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def milliseconds(
     Raises:
         TypeError, ValueError: ``repeats`` that is no positive whole number.
 
-    Source: chapter 10.
+    Source: chapter 1, which shows how.
     """
     check_positive(repeats=repeats)
     times: dict[str, list[float]] = {name: [] for name in candidates}
