@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -213,6 +214,32 @@ def check_configuration(configuration: Mapping[str, object], sizes: Mapping[str,
             )
 
 
+def told_class_names(configuration: Mapping[str, object], count: int, source: str | Path) -> tuple[str, ...] | None:
+    """Read the names of ``count`` classes off config.json of transformers, each of them another.
+
+    Returns:
+        The names; None where there are none, or transformers' own "LABEL_0", "LABEL_1", …. With names that do not fit
+        the weights, "class 0", "class 1", … and a warning: None would let 19 classes pass for Cityscapes'.
+    """
+    told = configuration.get("id2label") or {}
+    entries = told if isinstance(told, Mapping) else {}
+    if entries == told and all(name == f"LABEL_{number}" for number, name in entries.items()):
+        return None
+    names = {number: "" if name is None else " ".join(str(name).split()) for number, name in entries.items()}
+    numbers = [str(number) for number in range(count)]
+    wrong = [f"no name for {number}" for number in numbers if not names.get(number)]
+    wrong += [f"one for {number}" for number in names if number not in numbers]
+    if wrong:
+        warnings.warn(
+            f"{source}: id2label in config.json has {', '.join(wrong[:4])}{', …' if wrong[4:] else ''}; expected names "
+            f"for 0 to {count - 1}, the classes of these weights. They are called by number until you correct it.",
+            stacklevel=3,
+        )
+        return tuple(f"class {number}" for number in numbers)
+    times = Counter(names.values())  # ImageNet's crane is a bird and a machine
+    return tuple(f"{names[n]} ({n})" if times[names[n]] > 1 else names[n] for n in numbers)
+
+
 def fresh_decoder(sizes: Mapping[str, object], is_sketch: bool) -> dict[str, torch.Tensor]:
     """Draw a decoder's weights."""
     decoder = (SKETCH if is_sketch else PAPER).decoder(
@@ -342,6 +369,8 @@ def load_pretrained(
 
     Returns:
         The model in evaluation mode and in float32, every weight from the file but those of which a warning speaks.
+        ``model.class_names`` are the classes' names in a folder's config.json (``id2label``), and None where it has
+        none, for a file on its own, and where ``num_classes`` asks for other classes; ``class_list`` adds colours.
 
     Raises:
         FileNotFoundError: no such file, folder or model.
@@ -373,4 +402,6 @@ def load_pretrained(
         model = model.to(memory_format=torch.channels_last)
     if news:
         warnings.warn(f"{source} {news}", stacklevel=2)
+    else:
+        model.class_names = told_class_names(configuration, model.num_classes, source)
     return model.eval()

@@ -45,6 +45,10 @@ Hugging Face's, segmentation-models-pytorch's, lucidrains' and this book's own
 files are told apart by the names in them.
 {LICENCE}
 
+--classes says what the class numbers stand for. By default it is what the
+weights' config.json says (id2label); where that says nothing, 150 classes are
+taken for ADE20K's, 19 for Cityscapes', and others are called by number.
+
 --size is what the model is shown; the result has the photograph's own size in
 any case. One number is the longer side, two are height and width. Published
 weights learned from crops of 512×512 (ADE20K; B5: 640×640) and of 1024×1024
@@ -132,7 +136,7 @@ def add_segment(add: Callable[..., object]) -> None:
     add("--weights", required=True, metavar="SOURCE", help="a file, a folder, or an id such as nvidia/segformer-b0-…")
     add("--out", required=True, type=Path, metavar="FILE", help=f"the drawing: {', '.join(FORMS)}")
     add("--map", type=Path, metavar="FILE", help="also write the class numbers: a PNG of one channel, with palette")
-    add("--classes", type=a_class_list, metavar="NAMES", help=f"{known}, or a number; by default what fits the weights")
+    add("--classes", type=a_class_list, metavar="NAMES", help=f"{known}, or a number; by default see above")
     add("--size", type=a_side, nargs="+", metavar="PIXELS", help="the longer side, or height and width; see above")
     add("--overwrite", action="store_true", help="replace files that exist; otherwise they are never touched")
 
@@ -158,7 +162,7 @@ def fitting_classes(model: Segformer, wanted: ClassList | None, weights: str) ->
     if not isinstance(model, Segformer):
         raise UsersError(f"{weights} classifies whole images; expected weights with a decoder, such as "
                          f"nvidia/segformer-b0-finetuned-ade-512-512.")  # fmt: skip
-    classes = wanted or class_list(model.num_classes)
+    classes = wanted or class_list(model.class_names or model.num_classes)
     if len(classes) != model.num_classes:
         raise UsersError(f"--classes is {len(classes)} ({classes.data}), but {weights} has {model.num_classes}; "
                          f"leave --classes out, or give --classes {model.num_classes}.")  # fmt: skip

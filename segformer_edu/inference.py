@@ -118,7 +118,8 @@ def segment(
 
     Returns:
         Class numbers (H, W) of int64, on the CPU, in the picture's own size: up to 4 million pixels from logits that
-        are enlarged bilinearly, beyond by copying such a map's pixels.
+        are enlarged bilinearly, beyond by copying such a map's pixels. What the numbers stand for:
+        ``data.class_list(model.class_names or model.num_classes)``.
 
     Raises:
         TypeError, ValueError, FileNotFoundError, DownloadError: a picture that cannot be read; see ``as_image``.

@@ -33,6 +33,9 @@ class Segformer(nn.Module):
         num_classes: classes, which is channels of the result.
         parts: the leaves that the model is made of.
 
+    Attributes:
+        class_names: what ``load_pretrained`` knows of the classes' names, else None.
+
     Shapes: (B, channels, H, W), H and W from 32 up → logits (B, num_classes, (H - 1) // 4 + 1, (W - 1) // 4 + 1).
 
     Raises:
@@ -95,6 +98,9 @@ class ImageClassifier(nn.Module):
         dim: channels of its last map.
         num_classes: channels of the result; 1000 for ImageNet.
 
+    Attributes:
+        class_names: what ``load_pretrained`` knows of the classes' names, else None.
+
     Shapes: (B, channels, H, W), H and W from 32 up → logits (B, num_classes).
 
     Raises:
@@ -111,6 +117,10 @@ class ImageClassifier(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.head(self.mit(x).mean(dim=(2, 3)))
+
+
+# Out here, because what stands inside is what chapters 6 and 8 build, token for token.
+Segformer.class_names = ImageClassifier.class_names = None
 
 
 def initialize(module: nn.Module) -> None:

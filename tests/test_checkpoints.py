@@ -11,6 +11,7 @@ import segformer_pytorch
 import torch
 from published import classifier, segmenter
 from samples import SMALL, noise, shaken
+from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
 from segformer_edu import ImageClassifier, Segformer, convert_state_dict, load_pretrained, mit_b0, segformer_b0
 from segformer_edu.checkpoints import variant_of
@@ -258,6 +259,73 @@ def test_broken_configuration(folder):
     (folder / "config.json").write_text("{")
     with pytest.raises(ValueError, match=r"config\.json is no JSON"):
         load_pretrained(folder)
+
+
+PARTS = ("background", "neck", "skin", "left brow", "right brow", "left eye", "nose")
+
+
+def test_names_of_the_classes(folder, tmp_path):
+    """JSON's keys are strings, in any order; the names are not always neat."""
+    entries = {str(number): f" {name}\n" for number, name in enumerate(PARTS)}
+    change(folder, id2label=dict(sorted(entries.items(), reverse=True)))
+    assert load_pretrained(folder).class_names == PARTS
+    assert load_pretrained(folder, num_classes=7).class_names == PARTS
+    assert load_pretrained(folder / "model.safetensors").class_names is None
+    with pytest.warns(UserWarning, match="drawn anew for 3"):
+        assert load_pretrained(folder, num_classes=3).class_names is None
+    change(folder, model_type="other")
+    assert load_pretrained(folder).class_names is None
+    assert segformer_b0().class_names is None
+
+
+def test_names_that_transformers_wrote(tmp_path):
+    """More than ten, which strings sort in another order than numbers."""
+    names = tuple(f"part {number}" for number in range(19))
+    config = SegformerConfig(**published.SMALL, id2label=dict(enumerate(names)))
+    SegformerForSemanticSegmentation(config).save_pretrained(tmp_path)
+    assert load_pretrained(tmp_path).class_names == names
+
+
+def test_classes_of_an_image_classifier(tmp_path):
+    theirs = classifier(published.SMALL, num_labels=3)
+    theirs.config.id2label = {0: "crane", 1: "tench, Tinca tinca", 2: "crane"}
+    theirs.save_pretrained(tmp_path)
+    assert load_pretrained(tmp_path).class_names == ("crane (0)", "tench, Tinca tinca", "crane (2)")
+    with pytest.warns(UserWarning, match="is left out"):
+        assert load_pretrained(tmp_path, num_classes=5).class_names is None
+    assert mit_b0().class_names is None
+
+
+@pytest.mark.parametrize("told", [None, {}, {str(n): f"LABEL_{n}" for n in range(7)}, {"0": "LABEL_0", "1": "LABEL_1"}])
+def test_names_that_tell_nothing(folder, told):
+    change(folder, id2label=told)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert load_pretrained(folder).class_names is None
+
+
+NAMED = {str(number): name for number, name in enumerate(PARTS)}
+
+
+@pytest.mark.parametrize(
+    ("told", "wrong"),
+    [
+        ({number: name for number, name in NAMED.items() if number != "2"}, "no name for 2"),
+        (NAMED | {"7": "more", "9": "more"}, "one for 7, one for 9"),
+        (NAMED | {"1": " ", "3": None}, "no name for 1, no name for 3"),
+        ({str(int(number) + 1): name for number, name in NAMED.items()}, "no name for 0, one for 7"),
+        ({name: number for number, name in NAMED.items()}, "no name for 0, no name for 1, .*no name for 3, …"),
+        (list(PARTS), "no name for 0, no name for 1, .*no name for 3, …"),
+        ("labels.json", "no name for 0, no name for 1, .*no name for 3, …"),
+    ],
+)
+def test_names_that_do_not_fit(folder, told, wrong):
+    change(folder, id2label=told)
+    words = rf"folder: id2label in config\.json has {wrong}; expected names for 0 to 6, the classes of these weights\."
+    with pytest.warns(UserWarning, match=words) as said:
+        model = load_pretrained(folder)
+    assert said[0].filename == __file__
+    assert model.class_names == tuple(f"class {number}" for number in range(7))
 
 
 def saved(tmp_path, change_state):

@@ -14,10 +14,12 @@ import pytest
 import torch
 from PIL import Image
 from samples import SMALL
+from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
 import segformer_edu as se
+from segformer_edu import plots
 from segformer_edu.cli import main
-from segformer_edu.data import CITYSCAPES
+from segformer_edu.data import CITYSCAPES, class_list
 
 try:
     import tomllib
@@ -113,6 +115,59 @@ def test_segment_names_the_classes(run):
     assert "5 classes: class " in run("segment photo.png --weights 5.pt --out a.png")[1]
     assert "5 classes: class " in run("segment photo.png --weights 5.pt --out b.png --classes 5")[1]
     assert "Cityscapes: " in run("segment photo.png --weights 19.pt --out c.png --classes cityscapes")[1]
+
+
+def overlaid(monkeypatch):
+    """Take down what is drawn with which names and colours."""
+    drawn = []
+
+    def overlay(*pictures, classes, colours, draw=plots.overlay):
+        drawn.append((tuple(classes), tuple(colours)))
+        return draw(*pictures, classes=classes, colours=colours)
+
+    monkeypatch.setattr(plots, "overlay", overlay)
+    return drawn
+
+
+PARTS = tuple(f"part {number}" for number in range(19))  # of a face, say
+SHOUTED = tuple(name.upper() for name in CITYSCAPES.names)
+
+
+@pytest.mark.parametrize(
+    ("told", "option", "data", "names", "colours"),
+    [
+        (PARTS, "", "19 classes", PARTS, class_list(PARTS).colours),
+        (PARTS, " --classes cityscapes", "Cityscapes", CITYSCAPES.names, CITYSCAPES.colours),
+        (SHOUTED, "", "Cityscapes", SHOUTED, CITYSCAPES.colours),
+        (None, "", "Cityscapes", CITYSCAPES.names, CITYSCAPES.colours),  # LABEL_0, LABEL_1, …
+    ],
+)
+def test_segment_says_the_weights_own_names(run, monkeypatch, capsys, told, option, data, names, colours):
+    labels = {"num_labels": 19} if told is None else {"id2label": dict(enumerate(told))}
+    torch.manual_seed(0)
+    SegformerForSemanticSegmentation(SegformerConfig(**published.SMALL, **labels)).save_pretrained("face")
+    capsys.readouterr()  # transformers' progress
+    drawn = overlaid(monkeypatch)
+    code, out, err = run(f"segment photo.png --weights face --out drawn.png --map map.png{option}")
+    assert (code, err) == (0, "")
+    assert drawn == [(names, colours)]
+    numbers = Image.open("map.png")
+    first = names[np.bincount(np.array(numbers).flatten()).argmax()]
+    assert f"\n{data}: {first} " in out
+    assert f": {first} " in Image.open("drawn.png").text["Description"]
+    palette = bytes(numbers.getpalette()[: 3 * 19])
+    assert palette == b"".join(bytes.fromhex(colour[1:]) for colour in colours)
+
+
+def test_segment_calls_classes_by_number_where_names_do_not_fit(run, capsys):
+    theirs = published.segmenter(published.SMALL, 19)
+    theirs.config.id2label = dict(enumerate(PARTS[:-1]))
+    theirs.save_pretrained("face")
+    capsys.readouterr()  # transformers' progress
+    code, out, err = run("segment photo.png --weights face --out drawn.png")
+    assert (code, err.count("\n")) == (0, 1)
+    assert err.startswith("segformer-edu: note: face: id2label in config.json has no name for 18; expected names for 0")
+    assert "\n19 classes: class " in out
 
 
 def test_segment_never_replaces_a_file_unasked(run):
@@ -252,7 +307,7 @@ def test_cost_of_three_sizes(run):
 @pytest.mark.parametrize(
     ("command", "expected"),
     [
-        ("segment", ("examples:", "not commercially", "longer side", "exit codes", "ade20k (150)")),
+        ("segment", ("examples:", "not commercially", "longer side", "exit codes", "ade20k (150)", "id2label")),
         ("cost", ("examples:", "FLOPs", "height and width", "one of b0, b1")),
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from segformer_edu.arguments import check_positive
@@ -80,15 +82,18 @@ Names and colours as the data set's own cityscapesscripts/helpers/labels.py list
 CLASS_LISTS = {"ade20k": ADE20K, "cityscapes": CITYSCAPES}
 
 
-def class_list(wanted: str | int) -> ClassList:
-    """Return the classes of a data set by its name, or of any model by their number.
+def class_list(wanted: str | int | Sequence[str]) -> ClassList:
+    """Return the classes of a data set by its name, or of any model by their names or their number.
+
+    For what ``load_pretrained`` returns: ``class_list(model.class_names or model.num_classes)``.
 
     Args:
-        wanted: "ade20k" or "cityscapes"; or how many classes a model has. 150 are taken for ADE20K's and 19 for
-            Cityscapes', as in the published weights; any other number of classes is called "class 0", "class 1", ….
+        wanted: "ade20k" or "cityscapes"; or the names of a model's classes, in order, which are kept and get these data
+            sets' colours if they are their classes; or how many classes a model has. 150 are taken for ADE20K's and 19
+            for Cityscapes', as in the published weights; any other number of classes is called "class 0", "class 1", ….
 
     Raises:
-        ValueError: a name other than these, or a number below 1.
+        ValueError: a name other than these, no name at all, or a number below 1.
 
     Source: chapter 9.
     """
@@ -98,9 +103,25 @@ def class_list(wanted: str | int) -> ClassList:
                 f"There are no classes of {wanted!r}; expected {' or '.join(CLASS_LISTS)}, or their number."
             )
         return CLASS_LISTS[wanted.lower()]
+    if isinstance(wanted, Sequence):
+        return named_list(tuple(wanted))
     check_positive(classes=wanted)
     for known in CLASS_LISTS.values():
         if len(known) == wanted:
             return known
-    colours = (SPARE_COLOURS * -(-wanted // len(SPARE_COLOURS)))[:wanted]
-    return ClassList(f"{wanted} classes", tuple(f"class {number}" for number in range(wanted)), colours)
+    return named_list(tuple(f"class {number}" for number in range(wanted)))
+
+
+def named_list(names: tuple[str, ...]) -> ClassList:
+    """Give names the colours of the data set that has these classes, or spare ones."""
+    count = len(names)
+    check_positive(classes=count)
+    for known in CLASS_LISTS.values():
+        if list(map(letters, names)) == list(map(letters, known.names)):
+            return ClassList(known.data, names, known.colours)
+    return ClassList(f"{count} classes", names, (SPARE_COLOURS * -(-count // len(SPARE_COLOURS)))[:count])
+
+
+def letters(name: str) -> str:
+    """Return what stays of a name however it is written: "Traffic light", "traffic_light", "bed "."""
+    return re.sub(r"[\W_]", "", name).casefold()

@@ -54,12 +54,26 @@ def test_class_list_by_name_and_by_number():
     assert (len(numbered), numbered.names[29], len(numbered.colours)) == (30, "class 29", 30)
 
 
+def test_class_list_by_names():
+    """Hugging Face's configurations write "bed " where others write "bed"."""
+    written = tuple(f"{name.title().replace(' ', '_')} " for name in ADE20K.names)
+    listed = class_list(written)
+    assert (listed.data, listed.names, listed.colours) == ("ADE20K", written, ADE20K.colours)
+    assert class_list([name.upper() for name in CITYSCAPES.names]).colours == CITYSCAPES.colours
+    mixed = CITYSCAPES.names[1:] + CITYSCAPES.names[:1]  # the same names for other numbers
+    for other in (mixed, tuple(f"part {number}" for number in range(19))):
+        listed = class_list(other)
+        assert (listed.data, listed.names) == ("19 classes", other)
+        assert listed.colours == class_list(30).colours[:19]  # the spare ones, not Cityscapes'
+
+
 @pytest.mark.parametrize(
     ("wanted", "error", "message"),
     [
         ("coco", ValueError, "no classes of 'coco'; expected ade20k or cityscapes, or their number"),
         (0, ValueError, "classes is 0; expected a positive whole number"),
         (2.5, TypeError, "classes is 2.5"),
+        ([], ValueError, "classes is 0; expected a positive whole number"),
     ],
 )
 def test_class_list_that_is_none(wanted, error, message):
