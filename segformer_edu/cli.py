@@ -8,6 +8,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
@@ -105,10 +106,19 @@ def a_side(text: str) -> int:
     return int(text)
 
 
+def own_version() -> str:
+    """Return the version that pip installed."""
+    try:
+        return version("segformer-edu")
+    except PackageNotFoundError:
+        return "(not installed)"  # a checkout runs without it
+
+
 def make_parser() -> argparse.ArgumentParser:
     """Make the parser of the commands and their options."""
     raw = {"formatter_class": argparse.RawDescriptionHelpFormatter}
     parser = argparse.ArgumentParser("segformer-edu", description=DESCRIPTION, epilog=MORE, **raw)
+    parser.add_argument("--version", action="version", version=f"%(prog)s {own_version()}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="{segment,cost}", title="commands")
     photograph = "give every pixel of a photograph its class"
     count = "count what a model of the paper costs: parameters, multiply-accumulates"
@@ -232,7 +242,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: as from a shell, without the program's name; those of this process by default.
 
     Raises:
-        SystemExit: with 2 after wrong usage, with 0 after ``--help``.
+        SystemExit: with 2 after wrong usage, with 0 after ``--help`` and ``--version``.
     """
     given = make_parser().parse_args(arguments)
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # it counts its retries aloud; read when it is imported

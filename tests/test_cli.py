@@ -6,6 +6,7 @@ import importlib
 import re
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
@@ -337,6 +338,20 @@ def test_the_hubs_retries_are_not_told():
     code += "; print(logging.getLogger('huggingface_hub').level == logging.ERROR)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.endswith("True\n")
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--version"])
+    assert (stop.value.code, capsys.readouterr().out) == (0, f"segformer-edu {version('segformer-edu')}\n")
+
+
+def test_a_checkout_that_is_not_installed_runs(run, monkeypatch):
+    def missing(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("segformer_edu.cli.version", missing)
+    assert run("cost b0 --size 32")[0] == 0
 
 
 def test_the_installed_command_is_main():
