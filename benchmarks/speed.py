@@ -1,9 +1,10 @@
 """SegFormer here against the implementations that people use, in one run: `python benchmarks/speed.py`.
 
-Both models get the same weights and the same image, and answer in turn; medians are compared: as the system's allocator
-hands out memory by default, and where glibc's is told to keep it. Written to results/speed.json, which chapter 10
-reads. Nothing else should run meanwhile: half an hour on two cores of Linux (macOS has no such allocator, Windows does
-not count page faults). On a GPU the same, in float32, in bfloat16, and compiled.
+Both models get the same weights and the same image. Each lives in a process of its own, as in the programs that use
+it, and they answer in turn; medians are compared: as the system's allocator hands out memory by default, after one
+block was freed first, and where glibc's is told to keep what it has. Written to results/speed.json, which chapter 10
+reads. Nothing else should run meanwhile: most of an hour on two cores of Linux (macOS has no such allocator, Windows
+does not count page faults). On a GPU the same, in float32, in bfloat16, and compiled.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import platform
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -31,6 +32,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as the chapters run: tools/book.py says why
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler works without remarks
+os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 import torch  # noqa: E402 (the line above must come first)
 from machine import machine  # noqa: E402
@@ -48,6 +50,7 @@ SIZES = {"b0": 512, "b1": 512, "b2": 512, "b3": 512, "b4": 512, "b5": 640}  # Ta
 GROWTH = (128, 256, 512, 1024, 2048)
 LARGE = ("b0", "b2", "b5")  # at 1024 too, where the decoder's maps are largest
 KEEP = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "-1"}  # glibc gives no memory back to the system
+BLOCK = 31 * 2**20  # bytes; glibc keeps what is smaller than the largest block freed so far, at most 32 MiB
 
 
 @dataclass(frozen=True)
@@ -130,33 +133,76 @@ def training_step(module: nn.Module, logits: Callable[[torch.Tensor], torch.Tens
     return step
 
 
-def calls(task: str, pair: Pair, x: torch.Tensor) -> dict[str, Callable]:
-    """Return what is timed, for ours and for theirs, and put both models into the mode that it needs."""
-    for module in (pair.ours, pair.their_module):
-        module.train(task == "training step")
-    if task == "training step":
-        return {
-            "ours": training_step(pair.ours, pair.ours, x),
-            "theirs": training_step(pair.their_module, pair.theirs, x),
+class Candidate:
+    """One of a pair, ours or theirs: what its process is asked about it."""
+
+    def __init__(
+        self, who: str, task: str, make: Callable[[], Pair], size: tuple[int, int, int], bfloat16: bool, block: bool
+    ) -> None:
+        torch.set_num_threads(THREADS)
+        torch.manual_seed(0)
+        self.pair = make()
+        for module in (self.pair.ours, self.pair.their_module):
+            module.train(task == "training step")
+        self.device = next(self.pair.their_module.parameters()).device
+        self.bfloat16, self.trains = bfloat16, task == "training step"
+        self.x = torch.randn(size[0], 3, *size[1:], device=self.device)
+        module, logits = {
+            "ours": (self.pair.ours, self.pair.ours),
+            "theirs": (self.pair.their_module, self.pair.theirs),
+        }[who]
+        self.call = training_step(module, logits, self.x) if self.trains else partial(logits, self.x)
+        if block:
+            torch.empty(BLOCK, dtype=torch.uint8)
+
+    def answer(self, question: str) -> float | str:
+        """Answer one question; for all but the names the model is called once."""
+        autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16)
+        with autocast, nullcontext() if self.trains else torch.inference_mode():
+            return {
+                "peer": lambda: self.pair.peer,
+                "model": lambda: self.pair.name,
+                "ms": lambda: milliseconds({"it": self.call}, repeats=1, warmups=0)["it"],
+                "faults": lambda: page_faults(self.call),
+                "MB": lambda: peak_megabytes(self.call, self.device),
+                "difference": lambda: self.pair.difference(self.x),
+            }[question]()
+
+
+HERE: list[Candidate] = []
+"""The candidate of this process."""
+
+
+def prepare(*arguments: object) -> None:
+    """Make the candidate of this process."""
+    HERE.append(Candidate(*arguments))
+
+
+def ask_here(question: str) -> float | str:
+    """Ask the candidate of this process."""
+    return HERE[0].answer(question)
+
+
+def one_round(repeats: int, environment: Mapping[str, str], task: str, *about: object) -> dict:
+    """Give each model of a pair a new process, time them in turn, take their page faults and peaks of memory."""
+    with ExitStack() as stack, patch.dict(os.environ, environment):
+        alone = {
+            who: stack.enter_context(ProcessPoolExecutor(1, mp_context=get_context("spawn")))
+            for who in ("ours", "theirs")
         }
-    return {"ours": lambda: pair.ours(x), "theirs": lambda: pair.theirs(x)}
+        for future in [process.submit(prepare, who, task, *about) for who, process in alone.items()]:
+            future.result()
 
+        def ask(question: str) -> dict[str, float | str]:
+            return {who: process.submit(ask_here, question).result() for who, process in alone.items()}
 
-def one_round(task: str, make: Callable[[], Pair], size: tuple[int, int, int], repeats: int, bfloat16: bool) -> dict:
-    """Make a pair, time it, take its peaks of memory."""
-    torch.set_num_threads(THREADS)
-    torch.manual_seed(0)
-    pair = make()
-    device = next(pair.their_module.parameters()).device
-    x = torch.randn(size[0], 3, *size[1:], device=device)
-    both = calls(task, pair, x)
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=bfloat16)
-    with autocast, nullcontext() if task == "training step" else torch.inference_mode():
-        times = milliseconds(both, repeats=repeats, warmups=1)
-        faults = {name: page_faults(call) for name, call in both.items()}
-        held = {name: peak_megabytes(call, device) for name, call in both.items()}
-        difference = pair.difference(x) if task == "forward" else None
-    return {"peer": pair.peer, "model": pair.name, "ms": times, "faults": faults, "MB": held, "difference": difference}
+        ask("ms")  # warms up
+        times = [ask("ms") for _ in range(repeats)]
+        found = {question: ask(question) for question in ("faults", "MB")}
+        found["ms"] = {who: median(each[who] for each in times) for who in alone}
+        name = {question: ask(question)["theirs"] for question in ("peer", "model")}
+        difference = None if task == "training step" else alone["theirs"].submit(ask_here, "difference").result()
+    return found | name | {"difference": difference}
 
 
 def measured(
@@ -167,17 +213,16 @@ def measured(
     rounds: int = 3,
     bfloat16: bool = False,
     environment: Mapping[str, str] = MappingProxyType({}),
+    block: bool = False,
 ) -> dict:
     """Compare a pair in several rounds: a row of the result.
 
     How much memory a process gives back to the system, and must ask for again page by page, makes the same model faster
-    or slower by a third, as long as the process lives. So every round has a process of its own. Times and page faults
-    are medians over the rounds; the ratio is given with its smallest and its largest.
+    or slower by a third, as long as the process lives; and another model in the same process changes it. So the models
+    of every round have processes of their own. Times and page faults are medians over the rounds; the ratio is given
+    with its smallest and its largest.
     """
-    found = []
-    for _ in range(rounds):
-        with patch.dict(os.environ, environment), ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-            found.append(process.submit(one_round, task, make, size, repeats, bfloat16).result())
+    found = [one_round(repeats, environment, task, make, size, bfloat16, block) for _ in range(rounds)]
     ratios = sorted(each["ms"]["theirs"] / each["ms"]["ours"] for each in found)
     last, batch, *sides = found[-1], *size
     row = {
@@ -235,6 +280,7 @@ def against_peers(device: str) -> Iterator[dict]:
             yield measured("forward", make, (1, 1024, 1024), 1)
         yield measured("training step", make, (1, side, side), 3 if small else 1)
         if device == "cpu":
+            yield measured("block freed first", make, (1, side, side), 7 if small else 3, block=True)
             yield measured("memory kept", make, (1, side, side), 7 if small else 3, environment=KEEP)
     yield measured("forward", partial(with_lucidrains, device), (1, 512, 512), 7)
     yield measured("training step", partial(with_lucidrains, device), (1, 512, 512), 3)

@@ -61,16 +61,10 @@ def test_pages_are_counted_when_they_are_touched_first():
     assert page_faults(lambda: touch(3000)) - page_faults(lambda: touch(1000)) == pytest.approx(2000, abs=100)
 
 
-@pytest.fixture
-def threads():
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)  # the benchmark sets its own
-
-
 @pytest.mark.parametrize("task", ["forward", "training step"])
-def test_a_round_of_the_benchmark_measures_equal_models(task, threads):
-    found = speed.one_round(task, partial(speed.with_transformers, "b0", "cpu"), (1, 64, 96), 1, False)
+def test_a_round_of_the_benchmark_measures_equal_models(task):
+    make = partial(speed.with_transformers, "b0", "cpu")
+    found = speed.one_round(1, {}, task, make, (1, 64, 96), False, False)
     assert min(*found["ms"].values(), *found["MB"].values()) > 0
     assert task == "training step" or found["difference"] < 1e-5
 
