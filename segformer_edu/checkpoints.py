@@ -20,7 +20,14 @@ from segformer_edu.encoder import MiT
 from segformer_edu.formats import STAGES, Format, find, recognize
 from segformer_edu.normalization import LayerNorm2d
 from segformer_edu.parts import PAPER, SKETCH, Parts
-from segformer_edu.segformer import VARIANTS, ImageClassifier, Segformer, initialize_head, schedule_drop_path
+from segformer_edu.segformer import (
+    VARIANTS,
+    ImageClassifier,
+    Segformer,
+    initialize_head,
+    prepare_memory,
+    schedule_drop_path,
+)
 from segformer_edu.weight_files import read_weights
 
 KERNELS = (7, 3, 3, 3)
@@ -399,7 +406,7 @@ def load_pretrained(
     if not state_dict.is_sketch:
         set_norm_eps(model, norm_eps or state_dict.norm_eps)
         schedule_drop_path(model.mit)
-        model = model.to(memory_format=torch.channels_last)
+        model = prepare_memory(model)
     if news:
         warnings.warn(f"{source} {news}", stacklevel=2)
     else:

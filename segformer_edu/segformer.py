@@ -156,13 +156,28 @@ def schedule_drop_path(mit: MiT, rate: float = DROP_PATH) -> None:
             branch.fn.drop_path.rate = rate * index / max(1, len(blocks) - 1)
 
 
+KEPT = 31 * 2**20
+"""Bytes of the largest block that glibc, the C library of Linux, is to keep when it is freed; 32 MiB is its limit."""
+
+
+def prepare_memory(model: nn.Module) -> nn.Module:
+    """Put weights into channels-last order, and let the process keep what maps free, for those of the next call.
+
+    glibc keeps blocks that are smaller than the largest that was freed so far. In a fresh process most maps would go
+    back to the system, and each call would ask for them anew, page by page: a quarter of the time of a small model.
+    So one block is freed here; it is never touched and takes no memory. Source: chapter 10.
+    """
+    torch.empty(KEPT, dtype=torch.uint8, device="cpu")
+    return model.to(memory_format=torch.channels_last)
+
+
 def paper_segformer(variant: str, num_classes: int) -> Segformer:
     """Make one of ``VARIANTS`` with fresh weights."""
     model = Segformer(**VARIANTS[variant], **COMMON, num_classes=num_classes, parts=PAPER)
     model.mit.apply(initialize)
     initialize_head(model.decoder)
     schedule_drop_path(model.mit)
-    return model.to(memory_format=torch.channels_last)
+    return prepare_memory(model)
 
 
 def paper_classifier(variant: str, num_classes: int) -> ImageClassifier:
@@ -172,7 +187,7 @@ def paper_classifier(variant: str, num_classes: int) -> ImageClassifier:
     model = ImageClassifier(mit, sizes["dims"][-1], num_classes)
     model.apply(initialize)
     schedule_drop_path(mit)
-    return model.to(memory_format=torch.channels_last)
+    return prepare_memory(model)
 
 
 def segformer_b0(num_classes: int = 150) -> Segformer:
