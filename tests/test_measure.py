@@ -5,15 +5,20 @@ from __future__ import annotations
 import importlib.util
 import mmap
 import os
+import platform
 import time
 from dataclasses import replace
 from functools import partial
+from multiprocessing import get_context
+from unittest.mock import patch
 
 import pytest
 import speed
 import torch
 
+from segformer_edu import segformer_b0
 from segformer_edu.measure import milliseconds, page_faults, peak_megabytes
+from segformer_edu.segformer import KEPT
 
 
 def test_candidates_are_called_in_turn_and_warmed_up():
@@ -59,6 +64,19 @@ def test_pages_are_counted_when_they_are_touched_first():
 
     touch(1)  # what the first call of anything costs is not meant
     assert page_faults(lambda: touch(3000)) - page_faults(lambda: touch(1000)) == pytest.approx(2000, abs=100)
+
+
+def faults_of_a_small_model(kept: int) -> int:
+    with patch("segformer_edu.segformer.KEPT", kept), torch.inference_mode():
+        model, x = segformer_b0().eval(), torch.zeros(1, 3, 512, 512)
+        return [page_faults(lambda: model(x)) for _ in range(4)][-1]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator than glibc's")
+def test_the_papers_models_keep_what_their_maps_free():
+    with get_context("spawn").Pool(1, maxtasksperchild=1) as fresh_processes:
+        without, kept = fresh_processes.map(faults_of_a_small_model, [0, KEPT], chunksize=1)
+    assert kept < without / 2
 
 
 @pytest.mark.parametrize("task", ["forward", "training step"])
