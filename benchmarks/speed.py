@@ -1,8 +1,8 @@
 """SegFormer here against the implementations that people use, in one run: `python benchmarks/speed.py`.
 
 Both models get the same weights and the same image. Each lives in a process of its own, as in the programs that use
-it, and they answer in turn; medians are compared. Both processes have freed the block that `prepare_memory` frees; on a
-CPU the same is measured without it, and where glibc is told to keep all the memory it has. Written to
+it, and they answer in turn; medians are compared. For the paper's models both processes have freed the block that
+`prepare_memory` frees; on a CPU the same is measured without it, and where glibc keeps all its memory. Written to
 results/speed.json, which chapter 10 reads. Nothing else should run meanwhile: most of an hour on two cores of Linux
 (macOS has another allocator, Windows does not count page faults). On a GPU in float32, in bfloat16, and compiled.
 """

@@ -157,15 +157,15 @@ def schedule_drop_path(mit: MiT, rate: float = DROP_PATH) -> None:
 
 
 KEPT = 31 * 2**20
-"""Bytes of the largest block that glibc, the C library of Linux, is to keep when it is freed; 32 MiB is its limit."""
+"""Bytes of the block that ``prepare_memory`` frees: with its header below 32 MiB, beyond which glibc learns nothing."""
 
 
 def prepare_memory(model: nn.Module) -> nn.Module:
     """Put weights into channels-last order, and let the process keep what maps free, for those of the next call.
 
-    glibc keeps blocks that are smaller than the largest that was freed so far. In a fresh process most maps would go
-    back to the system, and each call would ask for them anew, page by page: a quarter of the time of a small model.
-    So one block is freed here; it is never touched and takes no memory. Source: chapter 10.
+    glibc keeps blocks that are smaller than the largest, of at most 32 MiB, that went back to the system so far. In a
+    fresh process most maps would go back, and each call would ask for them anew, page by page: a quarter of the time of
+    a small model. So one block is freed here; it is never touched and takes no memory. Source: chapter 10.
     """
     torch.empty(KEPT, dtype=torch.uint8, device="cpu")
     return model.to(memory_format=torch.channels_last)
