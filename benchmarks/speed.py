@@ -198,9 +198,9 @@ def one_round(repeats: int, environment: Mapping[str, str], task: str, *about: o
         times = [ask("ms") for _ in range(repeats)]
         found = {question: ask(question) for question in ("faults", "MB")}
         found["ms"] = {who: median(each[who] for each in times) for who in alone}
-        name = {question: ask(question)["theirs"] for question in ("peer", "model")}
-        difference = None if task == "training step" else alone["theirs"].submit(ask_here, "difference").result()
-    return found | name | {"difference": difference}
+        about_both = ("peer", "model") if task == "training step" else ("peer", "model", "difference")
+        both = {question: alone["theirs"].submit(ask_here, question).result() for question in about_both}
+    return {"difference": None} | found | both
 
 
 def measured(
