@@ -1,10 +1,11 @@
 """SegFormer here against the implementations that people use, in one run: `python benchmarks/speed.py`.
 
 Both models get the same weights and the same image. Each lives in a process of its own, as in the programs that use
-it, and they answer in turn; medians are compared. For the paper's models both processes have freed the block that
-`prepare_memory` frees; on a CPU the same is measured without it, and where glibc keeps all its memory. Written to
-results/speed.json, which chapter 10 reads. Nothing else should run meanwhile: most of an hour on two cores of Linux
-(macOS has another allocator, Windows does not count page faults). On a GPU in float32, in bfloat16, and compiled.
+it, and they answer in turn; medians are compared. Each comes as it is: ours with the block that `prepare_memory` frees,
+the other without. On a CPU the paper's models are also measured with that block freed in both processes, in neither,
+and where glibc keeps all its memory. Written to results/speed.json, which chapter 10 reads. Nothing else should run
+meanwhile: about an hour on two cores of Linux (macOS has another allocator, Windows does not count page faults). On a
+GPU in float32, in bfloat16, and compiled.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
@@ -25,7 +26,6 @@ from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
-from types import MappingProxyType
 from unittest.mock import patch
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -50,6 +50,19 @@ SIZES = {"b0": 512, "b1": 512, "b2": 512, "b3": 512, "b4": 512, "b5": 640}  # Ta
 GROWTH = (128, 256, 512, 1024, 2048)
 LARGE = ("b0", "b2", "b5")  # at 1024 too, where the decoder's maps are largest
 KEEP = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "-1"}  # glibc gives no memory back to the system
+PROCESSES: dict[str, tuple[int, dict[str, str]]] = {
+    "fresh": (0, {}),
+    "block freed": (KEPT, {}),
+    "all kept": (KEPT, KEEP),
+}
+"""Kinds of processes: bytes of the block that is freed first, and the variables that glibc reads."""
+WAYS = {
+    "as they come": {"ours": "block freed", "theirs": "fresh"},
+    "block freed in both": {"ours": "block freed", "theirs": "block freed"},
+    "block freed in neither": {"ours": "fresh", "theirs": "fresh"},
+    "all memory kept": {"ours": "all kept", "theirs": "all kept"},
+}
+"""Ways to compare: the kind of process that each model has."""
 
 
 @dataclass(frozen=True)
@@ -181,25 +194,26 @@ def ask_here(question: str) -> float | str:
     return HERE[0].answer(question)
 
 
-def one_round(repeats: int, environment: Mapping[str, str], task: str, *about: object) -> dict:
-    """Give each model of a pair a new process, time them in turn, take their page faults and peaks of memory."""
-    with ExitStack() as stack, patch.dict(os.environ, environment):
-        alone = {
-            who: stack.enter_context(ProcessPoolExecutor(1, mp_context=get_context("spawn")))
-            for who in ("ours", "theirs")
-        }
-        for future in [process.submit(prepare, who, task, *about) for who, process in alone.items()]:
-            future.result()
+def one_round(repeats: int, ways: Collection[str], task: str, *about: object) -> dict:
+    """Give each model a new process of each kind that the ways need; time all in turn, take page faults and memory."""
+    alone: dict[tuple[str, str], ProcessPoolExecutor] = {}
+    with ExitStack() as stack:
+        for who, kind in {pair for way in ways for pair in WAYS[way].items()}:
+            kept, environment = PROCESSES[kind]
+            with patch.dict(os.environ, environment):
+                process = stack.enter_context(ProcessPoolExecutor(1, mp_context=get_context("spawn")))
+                process.submit(prepare, who, task, *about, kept).result()
+            alone[who, kind] = process
 
-        def ask(question: str) -> dict[str, float | str]:
-            return {who: process.submit(ask_here, question).result() for who, process in alone.items()}
+        def ask(question: str) -> dict[tuple[str, str], float | str]:
+            return {which: process.submit(ask_here, question).result() for which, process in alone.items()}
 
         ask("ms")  # warms up
         times = [ask("ms") for _ in range(repeats)]
-        found = {question: ask(question) for question in ("faults", "MB")}
-        found["ms"] = {who: median(each[who] for each in times) for who in alone}
+        found: dict = {question: ask(question) for question in ("faults", "MB")}
+        found["ms"] = {which: median(each[which] for each in times) for which in alone}
         about_both = ("peer", "model") if task == "training step" else ("peer", "model", "difference")
-        both = {question: alone["theirs"].submit(ask_here, question).result() for question in about_both}
+        both = {question: process.submit(ask_here, question).result() for question in about_both}
     return {"difference": None} | found | both
 
 
@@ -210,31 +224,36 @@ def measured(
     repeats: int,
     rounds: int = 3,
     bfloat16: bool = False,
-    environment: Mapping[str, str] = MappingProxyType({}),
-    kept: int = KEPT,
-) -> dict:
-    """Compare a pair in several rounds: a row of the result.
+    ways: Collection[str] = ("as they come",),
+) -> list[dict]:
+    """Compare a pair in several rounds: a row of the result for each of the ways.
 
     How much memory a process gives back to the system, and must ask for again page by page, makes the same model faster
     or slower by a third, as long as the process lives; and another model in the same process changes it. So the models
     of every round have processes of their own. Times and page faults are medians over the rounds; the ratio is given
     with its smallest and its largest.
     """
-    found = [one_round(repeats, environment, task, make, size, bfloat16, kept) for _ in range(rounds)]
-    ratios = sorted(each["ms"]["theirs"] / each["ms"]["ours"] for each in found)
-    last, batch, *sides = found[-1], *size
-    row = {
-        "task": task, "peer": last["peer"], "model": last["model"], "size": sides, "batch": batch,
-        "ours_ms": median(each["ms"]["ours"] for each in found),
-        "theirs_ms": median(each["ms"]["theirs"] for each in found),
+    found = [one_round(repeats, ways, task, make, size, bfloat16) for _ in range(rounds)]
+    rows = [row(task, way, size, found) for way in ways]
+    for each in rows:
+        short = {key: float(f"{value:.3g}") if isinstance(value, float) else value for key, value in each.items()}
+        print(json.dumps(short), flush=True)
+    return rows
+
+
+def row(task: str, way: str, size: tuple[int, int, int], found: list[dict]) -> dict:
+    """Put together what the rounds found in one of the ways."""
+    sides = {who: (who, kind) for who, kind in WAYS[way].items()}
+    ratios = sorted(each["ms"][sides["theirs"]] / each["ms"][sides["ours"]] for each in found)
+    last, (batch, *image) = found[-1], size
+    result = {"task": task, "way": way, "peer": last["peer"], "model": last["model"], "size": image, "batch": batch}
+    for question in ("ms", "faults", "MB"):
+        for who, which in sides.items():
+            result[f"{who}_{question}"] = median(each[question][which] for each in found)
+    return result | {
         "times_faster": median(ratios), "smallest": ratios[0], "largest": ratios[-1],
-        "ours_faults": median(each["faults"]["ours"] for each in found),
-        "theirs_faults": median(each["faults"]["theirs"] for each in found),
-        "ours_MB": last["MB"]["ours"], "theirs_MB": last["MB"]["theirs"],
-        "memory_ratio": last["MB"]["ours"] / last["MB"]["theirs"], "difference": last["difference"],
+        "memory_ratio": result["ours_MB"] / result["theirs_MB"], "difference": last["difference"],
     }  # fmt: skip
-    print(json.dumps({key: float(f"{value:.3g}") if isinstance(value, float) else value for key, value in row.items()}))
-    return row
 
 
 def matrix_limit(device: str) -> dict[str, float]:
@@ -273,22 +292,21 @@ def against_peers(device: str) -> Iterator[dict]:
     for variant, side in SIZES.items():
         make = partial(with_transformers, variant, device)
         small = variant < "b3"
-        yield measured("forward", make, (1, side, side), 7 if small else 3)
+        ways = tuple(WAYS) if device == "cpu" else ("as they come",)
+        yield from measured("forward", make, (1, side, side), 7 if small else 3, ways=ways)
         if variant in LARGE:
-            yield measured("forward", make, (1, 1024, 1024), 1)
-        yield measured("training step", make, (1, side, side), 3 if small else 1)
-        if device == "cpu":
-            yield measured("no block freed", make, (1, side, side), 7 if small else 3, kept=0)
-            yield measured("memory kept", make, (1, side, side), 7 if small else 3, environment=KEEP)
-    yield measured("forward", partial(with_lucidrains, device), (1, 512, 512), 7)
-    yield measured("training step", partial(with_lucidrains, device), (1, 512, 512), 3)
+            yield from measured("forward", make, (1, 1024, 1024), 1)
+        yield from measured("training step", make, (1, side, side), 3 if small else 1)
+    yield from measured("forward", partial(with_lucidrains, device), (1, 512, 512), 7)
+    yield from measured("training step", partial(with_lucidrains, device), (1, 512, 512), 3)
 
 
 def growth(device: str) -> Iterator[dict]:
     """B0 at sides from 128 to 2048."""
     make = partial(with_transformers, "b0", device)
     for side in GROWTH:
-        yield measured("growth", make, (1, side, side), 1 if side > 1024 else 7, rounds=1 if side > 1024 else 3)
+        few = side > 1024
+        yield from measured("growth", make, (1, side, side), 1 if few else 7, rounds=1 if few else 3)
 
 
 def with_smp_if_importable(device: str) -> tuple[list[dict], str]:
@@ -298,15 +316,16 @@ def with_smp_if_importable(device: str) -> tuple[list[dict], str]:
     except (ImportError, RuntimeError) as error:  # torchvision's import fails beside some builds of torch
         return [], f"segmentation-models-pytorch, not importable on that machine ({type(error).__name__}: {error})"
     variants = ("b0", "b2")
-    return [measured("forward", partial(with_smp, v, device), (1, SIZES[v], SIZES[v]), 7) for v in variants], ""
+    sizes = {variant: (1, SIZES[variant], SIZES[variant]) for variant in variants}
+    return [row for v in variants for row in measured("forward", partial(with_smp, v, device), sizes[v], 7)], ""
 
 
 def precisions(device: str) -> Iterator[dict]:
     """On a GPU: B0 and B5 in float32 and bfloat16, as they are and compiled."""
     for variant, compiled, bfloat16 in product(("b0", "b5"), (False, True), (False, True)):
         make = partial(compiled_pair if compiled else with_transformers, variant, device)
-        row = measured("forward", make, (1, SIZES[variant], SIZES[variant]), 9, 1, bfloat16)
-        yield row | {"precision": "bfloat16" if bfloat16 else "float32", "compiled": compiled}
+        (one,) = measured("forward", make, (1, SIZES[variant], SIZES[variant]), 9, 1, bfloat16)
+        yield one | {"precision": "bfloat16" if bfloat16 else "float32", "compiled": compiled}
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -9,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from segformer_edu.arguments import check_maps, check_positive, check_stages
+from segformer_edu.pieces import count_pieces
 
 
 class MLPDecoder(nn.Module):
@@ -48,7 +50,7 @@ class MLPDecoder(nn.Module):
 
 
 GROUP = 64
-"""Channels that the paper's decoder takes at a time in evaluation."""
+"""Channels that the paper's decoder takes at a time at least: each group reads and writes all the logits once more."""
 
 
 class SegformerHead(nn.Module):
@@ -104,11 +106,20 @@ class SegformerHead(nn.Module):
         if self.training:
             return self.classify(self.dropout(self.norm(fuse_maps(layer_outputs, matrices, bias)).relu()))
         # ReLU works on each channel alone: a group of channels goes all the way before the next is begun, in the cache
-        logits = 0
-        groups = zip(zip(*(matrix.split(GROUP) for matrix in matrices)), bias.split(GROUP))
-        for (group_matrices, group_bias), share in zip(groups, self.classify.weight.split(GROUP, dim=1)):
-            logits += F.conv2d(fuse_maps(layer_outputs, group_matrices, group_bias).relu(), share)
-        return logits + self.classify.bias[:, None, None]
+        groups = min(count_pieces(layer_outputs[0], len(bias)), math.ceil(len(bias) / GROUP))
+        weights = self.classify.weight.chunk(groups, dim=1)
+        first, *others = zip(weights, *(part.chunk(groups) for part in (bias, *matrices)))
+        logits = self.share(layer_outputs, first, self.classify.bias)
+        for group in others:
+            logits += self.share(layer_outputs, group)
+        return logits
+
+    def share(
+        self, maps: Sequence[torch.Tensor], group: Sequence[torch.Tensor], bias: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Return what a group of channels adds to the logits: (B, num_classes, H_0, W_0)."""
+        weight, group_bias, *matrices = group
+        return F.conv2d(fuse_maps(maps, matrices, group_bias).relu_(), weight, bias)
 
 
 def fuse_maps(maps: Sequence[torch.Tensor], matrices: Sequence[torch.Tensor], bias: torch.Tensor) -> torch.Tensor:

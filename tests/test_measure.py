@@ -15,8 +15,9 @@ from unittest.mock import patch
 import pytest
 import speed
 import torch
+from torch import nn
 
-from segformer_edu import segformer_b0
+from segformer_edu import segformer, segformer_b0
 from segformer_edu.measure import milliseconds, page_faults, peak_megabytes
 from segformer_edu.segformer import KEPT
 
@@ -82,7 +83,7 @@ def test_the_papers_models_keep_what_their_maps_free():
 @pytest.mark.parametrize("task", ["forward", "training step"])
 def test_a_round_of_the_benchmark_measures_equal_models(task):
     make = partial(speed.with_transformers, "b0", "cpu")
-    found = speed.one_round(1, {}, task, make, (1, 64, 96), False, speed.KEPT)
+    found = speed.one_round(1, ["as they come"], task, make, (1, 64, 96), False)
     assert min(*found["ms"].values(), *found["MB"].values()) > 0
     assert task == "training step" or found["difference"] < 1e-5
 
@@ -92,8 +93,37 @@ def pair_named_by_its_environment() -> speed.Pair:
 
 
 def test_a_row_of_the_benchmark_comes_from_processes_with_their_own_environment():
-    row = speed.measured("forward", pair_named_by_its_environment, (1, 64, 64), 1, 2, environment=speed.KEEP)
+    (row,) = speed.measured("forward", pair_named_by_its_environment, (1, 64, 64), 1, 2, ways=["all memory kept"])
     assert row["model"] == "0 -1"
     assert 0 < row["smallest"] <= row["times_faster"] <= row["largest"]
     assert row["difference"] < 1e-5
     assert not set(speed.KEEP) & set(os.environ)
+
+
+class AsLargeAsTheBlock(nn.Module):
+    """Holds for a moment as many bytes as the block had that was freed when it was made, and 1000 more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes, self.weight = segformer.KEPT + 1000, nn.Parameter(torch.ones(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        torch.empty(self.bytes, dtype=torch.uint8)
+        return x * self.weight
+
+
+def pair_as_large_as_the_block() -> speed.Pair:
+    one = AsLargeAsTheBlock()
+    return speed.Pair("nobody", "none", one, one, one)
+
+
+def test_the_block_is_freed_in_the_processes_that_the_way_says():
+    rows = speed.measured("forward", pair_as_large_as_the_block, (1, 1, 1), 1, 1, ways=list(speed.WAYS))
+    freed = {row["way"]: [round(row[key] - 0.001, 3) for key in ("ours_MB", "theirs_MB")] for row in rows}
+    block = round(KEPT / 1e6, 3)
+    assert freed == {
+        "as they come": [block, 0],
+        "block freed in both": [block, block],
+        "block freed in neither": [0, 0],
+        "all memory kept": [block, block],
+    }
