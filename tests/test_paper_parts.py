@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -25,6 +27,7 @@ from segformer_edu import (
     SpatialReductionAttention,
     segformer_b0,
 )
+from segformer_edu.pieces import AT_ONCE, count_pieces
 from segformer_edu.segformer import DROP_PATH, VARIANTS, initialize, paper_classifier, paper_segformer
 
 DIMS = (3, 4, 5, 6)
@@ -155,6 +158,57 @@ def test_feed_forward_is_linear_depthwise_gelu_linear(expansion, size):
         torch.testing.assert_close(one, other)
 
 
+@pytest.mark.parametrize("rows", [1, 2, 3, 7, 100])
+@pytest.mark.parametrize("size", [(1, 1, 5), (1, 7, 6), (3, 7, 6), (2, 12, 1)])
+def test_feed_forward_in_strips_is_the_whole(size, rows):
+    """``rows`` is how many rows of a map the limit leaves room for."""
+    batch, height, width = size
+    ours, x = shaken(DepthwiseMixFeedForward(dim=5, expansion_factor=4).double()), double(batch, 5, height, width)
+    seen: list[int] = []
+    ours.widen.register_forward_hook(lambda module, inputs, wide: seen.append(wide.shape[-2]))
+    expected, whole = ours(x), [height]
+    assert seen == whole
+    with torch.no_grad(), patch("segformer_edu.pieces.AT_ONCE", 8 * 20 * width * rows):
+        torch.testing.assert_close(ours(x), expected)
+    at_once = math.ceil(height / math.ceil(height / rows))
+    strips = [len(range(max(0, a - 1), min(height, a + at_once + 1))) for a in range(0, height, at_once)]
+    assert seen[1:] == (whole if batch * height <= rows else strips * batch)
+
+
+def test_feed_forward_in_strips_stays_channels_last():
+    x = noise(2, 8, 12, 6).contiguous(memory_format=torch.channels_last)
+    with torch.no_grad(), patch("segformer_edu.pieces.AT_ONCE", 2000):
+        y = DepthwiseMixFeedForward(dim=8, expansion_factor=4).to(memory_format=torch.channels_last)(x)
+    assert y.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_feed_forward_recorded_for_any_size(training):
+    """What is exported holds for other sizes, smaller or larger than the one it was recorded with."""
+    module, rows = shaken(DepthwiseMixFeedForward(dim=5, expansion_factor=4)).train(training), torch.export.Dim("rows")
+    with torch.no_grad(), patch("segformer_edu.pieces.AT_ONCE", 2000):
+        exported = torch.export.export(module, (noise(1, 5, 12, 6),), dynamic_shapes=[{2: rows}]).module()
+        for height in (3, 12, 40):
+            x = noise(1, 5, height, 6)
+            torch.testing.assert_close(exported(x), module(x))
+
+
+# Pieces
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(1, 3, 8, 8), (2, 1, 512, 512), (1, 4, 1000, 333)])
+def test_pieces_are_few_and_no_larger_than_the_limit(shape, dtype):
+    x, channels = torch.empty(shape, dtype=dtype), 100
+    whole, pieces = torch.empty(shape[0], channels, *shape[2:], dtype=dtype).nbytes, count_pieces(x, channels)
+    assert whole / pieces <= AT_ONCE
+    assert pieces == 1 or whole / (pieces - 1) > AT_ONCE
+
+
+def test_one_piece_without_a_cpu():
+    assert count_pieces(torch.empty(1, 3, 10_000, 10_000, device="meta"), 64) == 1
+
+
 # DropPath
 
 
@@ -233,12 +287,15 @@ def head(training: bool) -> SegformerHead:
     return made.train(training)
 
 
+@pytest.mark.parametrize("at_once", [1, AT_ONCE])  # two groups of channels, and one
 @pytest.mark.parametrize("size", [(8, 8), (9, 13), (23, 30), (25, 11)])
 @pytest.mark.parametrize("training", [False, True])
-def test_head_gives_the_plain_decoders_logits_gradients_and_statistics(training, size):
+def test_head_gives_the_plain_decoders_logits_gradients_and_statistics(training, size, at_once):
     ours = head(training)
     theirs, layer_outputs = copy.deepcopy(ours), maps(*size)
-    logits, expected = ours(layer_outputs), plain(theirs, layer_outputs)
+    with patch("segformer_edu.pieces.AT_ONCE", at_once):
+        logits = ours(layer_outputs)
+    expected = plain(theirs, layer_outputs)
     assert logits.shape == (2, 4, *size)
     torch.testing.assert_close(logits, expected)
     direction = double(*expected.shape, seed=9)
@@ -251,10 +308,24 @@ def test_head_gives_the_plain_decoders_logits_gradients_and_statistics(training,
     assert int(ours.norm.num_batches_tracked) == int(training)
 
 
-def test_head_in_single_precision():
+@pytest.mark.parametrize(("room", "groups"), [(200, 1), (70, 1), (69, 2), (1, 2)])  # of 64 channels at least
+def test_head_takes_few_groups(room, groups):
+    """``room`` is for how many channels the limit leaves room."""
+    ours, layer_outputs = head(training=False), [x.detach() for x in maps(8, 9)]
+    with (
+        patch("segformer_edu.pieces.AT_ONCE", 8 * 2 * 8 * 9 * room),
+        patch.object(ours, "share", wraps=ours.share) as share,
+    ):
+        torch.testing.assert_close(ours(layer_outputs), plain(ours, layer_outputs))
+    assert share.call_count == groups
+
+
+@pytest.mark.parametrize("at_once", [1, AT_ONCE])
+def test_head_in_single_precision(at_once):
     ours, layer_outputs = head(training=False), maps(23, 30)
     expected = plain(ours, layer_outputs)
-    single = copy.deepcopy(ours).float()([x.float() for x in layer_outputs])
+    with patch("segformer_edu.pieces.AT_ONCE", at_once):
+        single = copy.deepcopy(ours).float()([x.float() for x in layer_outputs])
     assert (single - expected).abs().max() < 1e-5 * expected.abs().max()
 
 

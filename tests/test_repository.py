@@ -53,7 +53,7 @@ COLAB = {
 
 # A room imports only from rooms before it.
 ROOMS = (
-    "arguments", "seeds", "measure", "plots", "convolution", "normalization", "regularization", "attention",
+    "arguments", "seeds", "measure", "plots", "pieces", "convolution", "normalization", "regularization", "attention",
     "feedforward", "embedding", "decoder", "parts", "encoder", "segformer", "cost", "data", "metrics",
     "inference", "training", "formats", "weight_files", "checkpoints", "widgets", "checks", "cli", "__main__",
 )  # fmt: skip
