@@ -193,6 +193,14 @@ def test_feed_forward_recorded_for_any_size(training):
             torch.testing.assert_close(exported(x), module(x))
 
 
+@pytest.mark.filterwarnings("ignore")  # tracing is deprecated; people's exports still use it
+def test_feed_forward_traced_for_any_size():
+    module, x = shaken(DepthwiseMixFeedForward(dim=5, expansion_factor=4)).eval(), noise(1, 5, 40, 6)
+    with torch.no_grad(), patch("segformer_edu.pieces.AT_ONCE", 2000):
+        traced = torch.jit.trace(module, noise(1, 5, 12, 6), check_trace=False)
+        torch.testing.assert_close(traced(x), module(x))
+
+
 # Pieces
 
 
