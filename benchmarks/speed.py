@@ -246,8 +246,10 @@ def row(task: str, way: str, size: tuple[int, int, int], found: list[dict]) -> d
     sides = {who: (who, kind) for who, kind in WAYS[way].items()}
     ratios = sorted(each["ms"][sides["theirs"]] / each["ms"][sides["ours"]] for each in found)
     last, (batch, *image) = found[-1], size
-    result = {"task": task, "way": way, "peer": last["peer"], "model": last["model"], "size": image, "batch": batch}
-    result["rounds"] = len(found)
+    result = {
+        "task": task, "way": way, "peer": last["peer"], "model": last["model"],
+        "size": image, "batch": batch, "rounds": len(found),
+    }  # fmt: skip
     for question in ("ms", "faults", "MB"):
         for who, which in sides.items():
             result[f"{who}_{question}"] = median(each[question][which] for each in found)
@@ -318,8 +320,8 @@ def with_smp_if_importable(device: str) -> tuple[list[dict], str]:
     except (ImportError, RuntimeError) as error:  # torchvision's import fails beside some builds of torch
         return [], f"segmentation-models-pytorch, not importable on that machine ({type(error).__name__}: {error})"
     variants = ("b0", "b2")
-    sizes = {variant: (1, SIZES[variant], SIZES[variant]) for variant in variants}
-    return [row for v in variants for row in measured("forward", partial(with_smp, v, device), sizes[v], 7)], ""
+    found = [measured("forward", partial(with_smp, v, device), (1, SIZES[v], SIZES[v]), 7) for v in variants]
+    return [each for rows in found for each in rows], ""
 
 
 def precisions(device: str) -> Iterator[dict]:
