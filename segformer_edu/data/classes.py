@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from segformer_edu.arguments import check_positive
 from segformer_edu.data.pairs import SPARE_COLOURS
+from segformer_edu.validation import check_positive
 
 # Class 0 first, each with its colour in hexadecimal digits.
 ADE20K_CLASSES = """

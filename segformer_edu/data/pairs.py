@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from segformer_edu.arguments import check_positive
 from segformer_edu.data.pictures import open_picture, resize, to_tensor
+from segformer_edu.validation import check_positive
 
 VOID = 255
 """The label of pixels that neither the loss nor a metric looks at."""

@@ -10,10 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from matplotlib import cbook
 from PIL import Image, ImageOps, UnidentifiedImageError
-
-from segformer_edu.data.download import fetch_bytes
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -67,6 +64,8 @@ def open_picture(source: str | Path) -> Image.Image:
 
 def fetch_picture(url: str) -> bytes:
     """Fetch what lies at an address, unless it is a page rather than a picture."""
+    from segformer_edu.data.download import fetch_bytes  # here: requests is slow to import, and most files are local
+
     content, kind = fetch_bytes(url, limit=LARGEST_DOWNLOAD, remedy=BY_HAND)
     if kind.startswith("text/"):
         raise ValueError(
@@ -126,6 +125,8 @@ def photograph(height: int = 256, width: int = 256) -> torch.Tensor:
 
     Shapes: → (1, 3, height, width).
     """
+    from matplotlib import cbook  # here: it is slow to import, and nothing else of the library's core needs it
+
     with cbook.get_sample_data("grace_hopper.jpg") as file:
         image = to_tensor(Image.open(file))[:, :512, :512]
     return resize(image, (height, width))[None]

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import Dataset
 
-from segformer_edu.arguments import check_positive
-from segformer_edu.seeds import seeded_generator
+from segformer_edu.data.seeds import seeded_generator
+from segformer_edu.validation import check_positive
 
 SIDES = (None, None, 4, 3)  # of the background, which has no outline, of discs, which have no sides, and so on
 CLASSES = ("background", "disc", "square", "triangle")

@@ -29,8 +29,8 @@ class DropPath(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not self.training or self.rate == 0:
             return x
-        keep = torch.rand(len(x), 1, 1, 1, device=x.device) >= self.rate
-        return x * (keep / (1 - self.rate)).to(x.dtype)
+        kept = x.new_empty(x.shape[0], 1, 1, 1).bernoulli_(1 - self.rate)
+        return x * (kept / (1 - self.rate))
 
     def extra_repr(self) -> str:
         return f"rate={self.rate:.3g}"

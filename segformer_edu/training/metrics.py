@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
-from segformer_edu.arguments import check_positive
 from segformer_edu.data.pairs import VOID
+from segformer_edu.validation import check_positive
 
 
 def confusion_matrix(

@@ -1,14 +1,15 @@
-"""Chapter 2: layer normalisation of maps, and where it stands in a block."""
+"""Chapters 2 and 8: layer normalisation of maps, and where it stands in a block."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import torch
+import torch.fx
 from einops import rearrange
 from torch import nn
 
-from segformer_edu.arguments import check_map, check_positive
+torch.fx.wrap("rearrange")  # recorded as a call: einops takes no placeholder of torch.fx.symbolic_trace apart
 
 
 class LayerNorm(nn.Module):
@@ -24,14 +25,13 @@ class LayerNorm(nn.Module):
     Shapes: (B, dim, H, W) → (B, dim, H, W).
 
     Raises:
-        TypeError, ValueError: an input that is no floating-point map with ``dim`` channels, or an ``eps`` ≤ 0.
+        ValueError: an ``eps`` ≤ 0.
 
     Source: the sketch (lucidrains' ``LayerNorm``); Ba et al., "Layer Normalization", 2016. Built in chapter 2.
     """
 
     def __init__(self, dim: int, eps: float = 1e-5) -> None:
         super().__init__()
-        check_positive(dim=dim)
         if not eps > 0:
             raise ValueError(f"eps is {eps}; expected a small positive number, such as 1e-5: it guards a division.")
         self.dim, self.eps = dim, eps
@@ -39,7 +39,6 @@ class LayerNorm(nn.Module):
         self.b = nn.Parameter(torch.zeros(1, dim, 1, 1))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        check_map(x, self.dim)
         centred = x - x.mean(dim=1, keepdim=True)
         # The slope of sqrt is infinite at 0, so var().sqrt() turns a constant pixel's gradient into NaN; a norm's is 0.
         std = torch.linalg.vector_norm(centred, dim=1, keepdim=True) / self.dim**0.5  # (B, 1, H, W)
@@ -56,17 +55,15 @@ class LayerNorm2d(nn.LayerNorm):
     Shapes: (B, dim, H, W) → (B, dim, H, W), channels last in memory.
 
     Raises:
-        TypeError, ValueError: an input that is no floating-point map with ``dim`` channels.
+        RuntimeError: a map with another number of channels.
 
     Source: the paper's released weights. Built in chapter 8.
     """
 
     def __init__(self, dim: int, eps: float = 1e-6) -> None:
-        check_positive(dim=dim)
         super().__init__(dim, eps)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        check_map(x, *self.normalized_shape)
         return rearrange(super().forward(rearrange(x, "b c h w -> b h w c")), "b h w c -> b c h w")
 
 
@@ -81,7 +78,7 @@ class PreNorm(nn.Module):
     Shapes: (B, dim, H, W) → whatever ``fn`` returns, the same shape in a residual block.
 
     Source: the sketch (lucidrains' ``PreNorm``); Xiong et al., "On Layer Normalization in the Transformer
-    Architecture", 2020. Built in chapter 2.
+    Architecture", 2020. Built in chapter 2; ``Block`` of chapter 5 has the same order without the wrapper.
     """
 
     def __init__(self, dim: int, fn: nn.Module, norm: Callable[[int], nn.Module] = LayerNorm) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from segformer_edu.arguments import check_positive
+from segformer_edu.validation import check_positive
 
 
 def synchronize() -> None:

@@ -7,6 +7,7 @@ import html
 import io
 import time
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -18,6 +19,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from PIL import Image
+
+from segformer_edu.pages.tables import table_html
 
 # Okabe and Ito's palette: eight colours that stay apart for every kind of colour blindness.
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILION, PINK = PALETTE = (
@@ -87,25 +90,6 @@ def show(figure: Figure, alt: str) -> None:
         ValueError: an empty ``alt``.
     """
     display(HTML(to_html(figure, alt)))
-
-
-def table_html(header: Sequence[str], rows: Sequence[Sequence[object]], caption: str) -> str:
-    """A table as HTML: the first column names the rows, numbers stand right; ``caption`` says what it compares."""
-
-    def cell(value: object) -> str:
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        text = f"{value:,}" if isinstance(value, int) and number else f"{value:.4g}" if number else str(value)
-        return f'<td style="text-align: {"right" if number else "left"}">{html.escape(text)}</td>'
-
-    head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in header)
-    body = "".join(
-        f'<tr><th scope="row" style="text-align: left">{html.escape(str(first))}</th>{"".join(map(cell, rest))}</tr>'
-        for first, *rest in rows
-    )
-    return (
-        f'<table class="segformer-table"><caption>{html.escape(caption)}</caption>'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-    )
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]], caption: str) -> None:
@@ -449,19 +433,20 @@ def training_curve(losses: Sequence[float], validations: Mapping[int, float], *,
 
 
 class LiveCurve:
-    """A training curve that is drawn again in its own place every few seconds.
+    """A training curve that is drawn again in its own place every few seconds: ``fit(…, on_step=LiveCurve())``.
 
     Args:
         seconds: between two drawings.
     """
 
     def __init__(self, seconds: float = 4.0) -> None:
-        self.seconds, self.due, self.handle = seconds, 0.0, None
+        self.seconds, self.due = seconds, 0.0
+        self.handle: Any = None
 
-    def update(self, losses: Sequence[float], validations: Mapping[int, float]) -> None:
-        """Draw the curve if the last drawing is old enough."""
-        if time.monotonic() >= self.due:
-            self.draw(losses, validations)
+    def __call__(self, history: Any) -> None:
+        """Draw the curve of a history if the last drawing is old enough, and at the end."""
+        if history.finished or time.monotonic() >= self.due:
+            self.draw(history.losses, history.validations)
             self.due = time.monotonic() + self.seconds
 
     def draw(self, losses: Sequence[float], validations: Mapping[int, float]) -> None:

@@ -7,14 +7,20 @@ import json
 import re
 import zipfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
 
 WHOLE = ("model.safetensors", "pytorch_model.bin")
 INDEX = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 CONFIGURATION = "config.json"
+RECORD = "segformer_edu"
+"""Under this name config.json and a safetensors header hold what a model of this library is."""
+WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "network", "net", "module", "weights")
+"""Under these names trainings put a state dict among other things."""
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 SUFFIXES = {".bin", ".ckpt", ".json", ".pt", ".pth", ".safetensors"}
 BEGINNINGS = {
@@ -23,12 +29,29 @@ BEGINNINGS = {
 }
 
 
-def read_weights(source: str | Path) -> tuple[Mapping[str, torch.Tensor], dict]:
-    """Read names and tensors, and the configuration that lies beside them in a folder, {} if there is none.
+@dataclass(frozen=True)
+class WeightFile:
+    """What was read, as it was written.
+
+    Attributes:
+        entries: names to tensors.
+        config: the record of this library's models (``SegformerConfig.to_dict``) that lies in the file or beside it;
+            None where there is none.
+        description: config.json of transformers; {} where there is none.
+    """
+
+    entries: Mapping[str, torch.Tensor]
+    config: Mapping[str, Any] | None
+    description: Mapping[str, Any]
+
+
+def read_weights(source: str | Path) -> WeightFile:
+    """Read names and tensors, and what lies in the file or beside it to say what model they are of.
 
     Args:
-        source: a file of ``torch.save`` or of safetensors; a folder as transformers writes it; or the id of such a
-            folder on Hugging Face, "owner/name", which is downloaded, and kept where huggingface_hub keeps its files.
+        source: a file of ``torch.save`` or of safetensors; a folder as ``save_pretrained`` or transformers writes it;
+            or the id of such a folder on Hugging Face, "owner/name", which is downloaded, and kept where
+            huggingface_hub keeps its files.
 
     Raises:
         FileNotFoundError: nothing there.
@@ -37,18 +60,19 @@ def read_weights(source: str | Path) -> tuple[Mapping[str, torch.Tensor], dict]:
     """
     path = Path(source).expanduser()
     if path.is_file():
-        return read_file(path), {}
+        entries, config = read_file(path)
+        return WeightFile(entries, config, {})
     return read_folder(path if path.is_dir() else fetch(source))
 
 
-def read_file(path: Path) -> Mapping[str, torch.Tensor]:
+def read_file(path: Path) -> tuple[Mapping[str, torch.Tensor], Mapping[str, Any] | None]:
     """Read one file; what it is, its first bytes tell. A pickle that wants to run code is refused."""
     with path.open("rb") as file:
         start = file.read(64)
     try:
         check_digest(path)
         if start[8:9] == b"{":
-            return load_file(path)
+            return read_safetensors(path)
         if start.startswith(b"PK") and (part := zipfile.ZipFile(path).testzip()):
             raise ValueError(f"the checksum of {part} in it is wrong")
         loaded = torch.load(path, map_location="cpu", weights_only=True)
@@ -60,10 +84,35 @@ def read_file(path: Path) -> Mapping[str, torch.Tensor]:
             f"where you trust what made it, save it anew there with torch.save(model.state_dict(), path). Only tensors "
             f"and plain values are read: a pickle can run code."
         ) from error
-    for key in ("state_dict", "model", "model_state_dict"):
-        if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
-            return loaded[key]
-    return loaded
+    return unwrap(loaded)
+
+
+def read_safetensors(path: Path) -> tuple[Mapping[str, torch.Tensor], Mapping[str, Any] | None]:
+    """Read names, tensors and the record that ``save_pretrained`` writes into the header."""
+    with safe_open(path, framework="pt") as file:
+        record = (file.metadata() or {}).get(RECORD)
+        names = file.keys()  # the file itself is not iterable in every version
+        return {name: file.get_tensor(name) for name in names}, json.loads(record) if record else None
+
+
+def unwrap(loaded: Any) -> tuple[Any, Mapping[str, Any] | None]:
+    """Find the state dict in what a training wrote around it, and the record that came with it."""
+    config = None
+    while isinstance(loaded, Mapping):
+        config = config or (loaded["config"] if is_record(loaded.get("config")) else None)
+        inner = next((loaded[key] for key in WRAPPERS if isinstance(loaded.get(key), Mapping)), None)
+        if inner is None:
+            break
+        loaded = inner
+    # where ConfiguredModule puts it, under the name of the module, "" for the whole
+    metadata = getattr(loaded, "_metadata", None) or {}
+    records = {name: each["config"] for name, each in metadata.items() if is_record(each.get("config"))}
+    return loaded, config or (records[min(records, key=len)] if records else None)
+
+
+def is_record(value: object) -> bool:
+    """Whether this is what ``SegformerConfig.to_dict`` returns; another program may have a "config" of its own."""
+    return isinstance(value, Mapping) and {"dims", "heads", "norm_eps", "dialect"} <= value.keys()
 
 
 def check_digest(path: Path) -> None:
@@ -73,15 +122,17 @@ def check_digest(path: Path) -> None:
         raise ValueError(f"its sha256 is not {name}, as Hugging Face says")
 
 
-def read_folder(folder: Path) -> tuple[Mapping[str, torch.Tensor], dict]:
-    """Read a folder as transformers writes it: weights in one file, or in several and an index, and config.json."""
-    configuration = read_json(folder / CONFIGURATION) if (folder / CONFIGURATION).is_file() else {}
+def read_folder(folder: Path) -> WeightFile:
+    """Read a folder as ``save_pretrained`` and transformers write it: weights, in one file or several, config.json."""
+    description = read_json(folder / CONFIGURATION) if (folder / CONFIGURATION).is_file() else {}
+    record = description.get(RECORD)
     for name in WHOLE:
         if (folder / name).is_file():
-            return read_file(folder / name), configuration
+            entries, inside = read_file(folder / name)
+            return WeightFile(entries, record if is_record(record) else inside, description)
     for name in INDEX:
         if (folder / name).is_file():
-            return read_shards(folder, name), configuration
+            return WeightFile(read_shards(folder, name), record if is_record(record) else None, description)
     there = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
     raise FileNotFoundError(
         f"There are no weights in the folder {folder} (but {there}); expected {' or '.join(WHOLE)}. Another file: "
@@ -115,7 +166,7 @@ def read_shards(folder: Path, index: str) -> dict[str, torch.Tensor]:
         raise FileNotFoundError(f"{folder / index} speaks of {', '.join(missing)}, not in the folder. Fetch the rest.")
     loaded: dict[str, torch.Tensor] = {}
     for name in names:
-        part = read_file(folder / name)
+        part, _ = read_file(folder / name)
         if not isinstance(part, Mapping):
             raise ValueError(
                 f"{folder / name} holds a {type(part).__name__}; expected names to tensors. Fetch it again."

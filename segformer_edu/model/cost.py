@@ -12,11 +12,12 @@ from torch import nn
 from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from segformer_edu import plots
-from segformer_edu.arguments import check_map, check_positive
-from segformer_edu.decoder import MLPDecoder, SegformerHead
-from segformer_edu.encoder import SMALLEST_IMAGE, MiT
-from segformer_edu.segformer import ImageClassifier, Segformer
+from segformer_edu.model.decoder import MLPDecoder, SegformerHead
+from segformer_edu.model.encoder import SMALLEST_IMAGE, MiT
+from segformer_edu.model.segformer import Segformer
+from segformer_edu.model.variants import ImageClassifier
+from segformer_edu.pages.tables import table_html
+from segformer_edu.validation import check_map, check_positive
 
 NAMES = ("stage", "part", "result", "parameters", "MACs", "of these attention", "activations")
 
@@ -139,7 +140,7 @@ class Cost:
     def _repr_html_(self) -> str:
         header = [*NAMES[:4], "million MACs", *NAMES[5:6], "million activations"]
         rows = [[*row[:4], *(number / 1e6 for number in row[4:])] for row in self.rows()]
-        return plots.table_html(header, rows, self.caption)
+        return table_html(header, rows, self.caption)
 
 
 class Watch(TorchDispatchMode):
@@ -206,13 +207,13 @@ def part_cost(stage: str, part: str, modules: list[nn.Module], x: torch.Tensor) 
 
 def encoder_cost(mit: MiT, x: torch.Tensor) -> Iterator[tuple[torch.Tensor, list[PartCost]]]:
     """Yield each stage's map and what its parts cost."""
-    for number, (embedding, layers, norm) in enumerate(mit.stages, start=1):
+    for number, made in enumerate(mit.stages, start=1):
         stage, rows = f"stage {number}", []
         parts = {
-            "patch embedding": [embedding],
-            "attention": [attention for attention, _ in layers],  # with the norm before it
-            "feed-forward": [feed_forward for _, feed_forward in layers],
-            "stage norm": [norm],
+            "patch embedding": [made.embedding],
+            "attention": [part for block in made.blocks for part in (block.attention_norm, block.attention)],
+            "feed-forward": [part for block in made.blocks for part in (block.feed_forward_norm, block.feed_forward)],
+            "stage norm": [made.norm],
         }
         for part, modules in parts.items():
             x, row = part_cost(stage, part, modules, x)
@@ -250,7 +251,7 @@ def cost(model: Segformer | ImageClassifier | MiT, size: int | tuple[int, int]) 
 
     Args:
         model: the whole model, or an encoder with or without its classifier, made of any ``Parts``; or classes of
-            yours in their place, with the same attributes.
+            yours in their place, with the same attributes (``stages`` of ``embedding``, ``blocks`` and ``norm``).
         size: height and width of the image, or one number for both; from 32 up.
 
     Returns:
@@ -267,8 +268,8 @@ def cost(model: Segformer | ImageClassifier | MiT, size: int | tuple[int, int]) 
         raise TypeError(f"The model is a {type(model).__name__}; expected a Segformer, an ImageClassifier or a MiT.")
     height, width = size if isinstance(size, tuple | list) and len(size) == 2 else (size, size)
     check_positive(height=height, width=width)
-    x = torch.empty(1, mit.channels, height, width, device="meta", dtype=next(model.parameters()).dtype)
-    check_map(x, mit.channels, smallest=SMALLEST_IMAGE)
+    x = torch.empty(1, mit.config.channels, height, width, device="meta", dtype=next(model.parameters()).dtype)
+    check_map(x, mit.config.channels, smallest=SMALLEST_IMAGE)
     maps, stages = zip(*encoder_cost(mit, x))
     rows, executed = [row for stage in stages for row in stage], None
     if hasattr(model, "decoder"):

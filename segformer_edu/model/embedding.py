@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import torch
+import torch.fx
+from einops import rearrange
 from torch import nn
 
-from segformer_edu.arguments import check_map
-from segformer_edu.normalization import LayerNorm2d
+from segformer_edu.model.normalization import LayerNorm2d
+
+torch.fx.wrap("rearrange")  # recorded as a call: einops takes no placeholder of torch.fx.symbolic_trace apart
 
 
 class OverlapPatchEmbedding(nn.Module):
@@ -18,23 +21,22 @@ class OverlapPatchEmbedding(nn.Module):
         kernel_size: side of a patch, in pixels.
         stride: how far apart patches begin, in pixels.
         padding: rows and columns of zeros added on each side, in pixels.
+        norm_eps: of the norm.
 
     Shapes: (B, dim_in, H, W) → (B, dim_out, H', W') with H' = (H + 2·padding - kernel_size) // stride + 1, channels
     last in memory.
 
-    Raises:
-        TypeError, ValueError: an input that is no floating-point map with ``dim_in`` channels.
-
     Source: the paper, §3.1 "Overlapped Patch Merging", and the names of its released weights. Built in chapter 8.
     """
 
-    def __init__(self, dim_in: int, dim_out: int, kernel_size: int, stride: int, padding: int) -> None:
+    def __init__(
+        self, dim_in: int, dim_out: int, kernel_size: int, stride: int, padding: int, norm_eps: float = 1e-5
+    ) -> None:
         super().__init__()
-        self.dim_in = dim_in
         self.project = nn.Conv2d(dim_in, dim_out, kernel_size, stride, padding)
-        self.norm = LayerNorm2d(dim_out, eps=1e-5)
+        self.norm = LayerNorm2d(dim_out, eps=norm_eps)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        check_map(x, self.dim_in)
         # from here on the channels of a pixel lie side by side in memory: maps are tokens, with nothing copied
-        return self.norm(self.project(x.contiguous(memory_format=torch.channels_last)))
+        x = rearrange(rearrange(x, "b c h w -> b h w c").contiguous(), "b h w c -> b c h w")
+        return self.norm(self.project(x))

@@ -1,0 +1,379 @@
+"""Chapter 9: a file of weights becomes the model that it was saved from, or an error and no model."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from segformer_edu.model.config import NormEps, SegformerConfig
+from segformer_edu.model.decoder import SegformerHead
+from segformer_edu.model.encoder import MiT
+from segformer_edu.model.parts import FAST, PAPER, SKETCH, Parts
+from segformer_edu.model.segformer import Segformer
+from segformer_edu.model.variants import DROP_PATH, VARIANTS, ImageClassifier, initialize_head
+from segformer_edu.pretrained.convert import ConvertedStateDict, convert_state_dict
+from segformer_edu.pretrained.names import KERNELS, OWN, STAGES
+from segformer_edu.pretrained.read import WeightFile, read_weights
+from segformer_edu.validation import check_positive
+
+HEADS = (1, 2, 5, 8)
+WIDTH = 256
+LAST = ("decoder.classify.", "decoder.to_segmentation.1.")
+FIRST = ("mit.stages.0.embedding.project.weight", "mit.stages.0.embedding.weight")
+Weights = dict[str, torch.Tensor]
+
+
+def load_pretrained(
+    source: str | Path,
+    num_classes: int | None = None,
+    *,
+    channels: int | None = None,
+    heads: tuple[int, ...] | None = None,
+    norm_eps: NormEps | None = None,
+    parts: Parts = FAST,
+) -> Segformer | ImageClassifier:
+    """Make a model from a file of weights, or leave you with an error and no model.
+
+    The format is recognised by its names, and the sizes are read off the shapes: B0 to B5, or any other SegFormer.
+    What no shape shows, heads and the eps of the norms, files of this library say; so does a folder of transformers.
+    Where a file does not, a warning says what was assumed. The weights that NVIDIA published, in whatever format, may
+    be used for research and evaluation, not commercially.
+
+    Args:
+        source: a file (.pth, .pt, .bin, .safetensors); a folder as ``save_pretrained`` or transformers writes it; or
+            the id of such a one on Hugging Face, such as "nvidia/segformer-b0-finetuned-ade-512-512", which is
+            downloaded once. The names may be those of any of ``pretrained.names.FORMATS``.
+        num_classes: None, or the file's own number, for what the file holds: a ``Segformer``, or an
+            ``ImageClassifier`` where it has an encoder and a classifier of images. Another number gives a
+            ``Segformer`` whose last layer is drawn anew; whose whole decoder is, where the file has none. A warning
+            says so.
+        channels: of the image; None for the file's own. Of more, the file's filters take the first and the others
+            start at zero; of fewer, each gets an equal share of the filters' sum. A warning says so.
+        heads: attention heads of each stage; None for what the file says, else (1, 2, 5, 8), which all published
+            sizes have.
+        norm_eps: of the layer norms; None for what the file says, else those of the implementation that wrote it.
+        parts: what computes the paper's model: ``FAST``, or ``PAPER``, or leaves of your own that have its names. A
+            sketch is made of ``SKETCH``.
+
+    Returns:
+        The model in evaluation mode, in float32 (float64 where the file has it), every weight from the file but those
+        of which a warning speaks. ``model.config`` says what it is, with the classes' names where the file has them.
+
+    Raises:
+        FileNotFoundError: no such file, folder or model.
+        ConnectionError: a download that failed.
+        TypeError, ValueError: a file that is corrupt, of no known format, incomplete, or more than one model; an
+            encoder alone and no ``num_classes``; parts that do not fit. No half-loaded model is ever returned.
+
+    Source: chapter 9.
+    """
+    counts = {"num_classes": num_classes, "channels": channels}
+    check_positive(**{name: value for name, value in counts.items() if value is not None})
+    file = read_weights(source)
+    try:
+        weights, config, assumed = understand(file, heads, norm_eps)
+        weights, config, news = adapt(weights, config, num_classes, channels)
+        model = build(weights, config, parts)
+    except (KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
+        missing = f"it lacks {error}, so it is not a whole SegFormer." if isinstance(error, KeyError) else error
+        raise ValueError(f"{source}: {missing}") from error
+    for said in filter(None, (assumed, *news)):
+        warnings.warn(f"{source} {said}", stacklevel=2)
+    return model.eval()
+
+
+# What model is it?
+
+
+def understand(
+    file: WeightFile, heads: tuple[int, ...] | None, norm_eps: NormEps | None
+) -> tuple[Weights, SegformerConfig, str]:
+    """Bring a file's weights under this library's names, and find out what model they are of.
+
+    Returns:
+        The weights, the record, and what was assumed, in words.
+    """
+    if file.config is not None:
+        config = SegformerConfig.from_dict(file.config)
+        known = file.entries if config.dialect == "custom" else convert_state_dict(file.entries)
+        weights = without_prefix(known)
+        assumed = ""
+    else:
+        converted = convert_state_dict(file.entries)
+        weights = dict(converted)
+        config, assumed = guess(converted, file.description, is_told=(heads is not None, norm_eps is not None))
+    check_numbers(weights)
+    given = {"heads": tuple(heads) if heads else config.heads, "norm_eps": norm_eps or config.norm_eps}
+    return weights, replace(config, **given), assumed
+
+
+def without_prefix(entries: Mapping[str, torch.Tensor]) -> Weights:
+    """Drop what stands before all names of a model of this library, such as "module."."""
+    prefix = min((name.split("mit.stages.")[0] for name in entries if "mit.stages." in name), key=len, default="")
+    return {name.removeprefix(prefix): value for name, value in entries.items()}
+
+
+def guess(
+    converted: ConvertedStateDict, description: Mapping[str, Any], is_told: tuple[bool, bool]
+) -> tuple[SegformerConfig, str]:
+    """Read a model's sizes off its shapes, and the rest off config.json or what its implementation always has."""
+    description = description if description.get("model_type") == "segformer" else {}  # not another library's
+    sizes = sizes_of(converted)
+    check_description(description, sizes)
+    heads = tuple(description.get("num_attention_heads", HEADS))
+    assumed = [] if is_told[0] or "num_attention_heads" in description else [f"heads {heads}, as all published sizes"]
+    if converted.format == OWN.name and not is_told[1]:
+        assumed.append(f"{converted.norm_eps}, as a fresh model")
+    told = f"does not say everything; assumed: {' and '.join(assumed)}. Other ones: heads=, norm_eps=."
+    config = SegformerConfig(
+        **sizes,
+        heads=heads,
+        norm_eps=converted.norm_eps,
+        drop_path=description.get("drop_path_rate", 0.0 if converted.is_sketch else DROP_PATH),
+        dropout=None if converted.is_sketch else description.get("classifier_dropout_prob"),
+        dialect="sketch" if converted.is_sketch else "paper",
+        class_names=told_class_names(description, sizes["num_classes"]) if "num_classes" in sizes else None,
+    )
+    return config, told if assumed else ""
+
+
+def sizes_of(weights: ConvertedStateDict) -> dict[str, Any]:
+    """Read what a record needs, all but heads and eps, off the shapes of a converted state dict.
+
+    Returns:
+        Arguments of ``SegformerConfig``; without ``decoder_dim`` where there is no decoder, and without
+        ``num_classes`` where there is no classifier of images either.
+
+    Raises:
+        KeyError: a name that every file has to have is missing.
+    """
+    patches, widen = ("", "net.0") if weights.is_sketch else (".project", "widen")
+    keys = "to_k" if weights.is_sketch else "reduce.0"
+    blocks = {found.groups() for name in weights if (found := re.match(r"mit\.stages\.(\d)\.blocks\.(\d+)", name))}
+    embeddings = [weights[f"mit.stages.{stage}.embedding{patches}.weight"].shape for stage in range(STAGES)]
+    first = [f"mit.stages.{stage}.blocks.0" for stage in range(STAGES)]
+    hidden = [weights[f"{name}.feed_forward.{widen}.weight"].shape[0] for name in first]
+    reductions = [weights.get(f"{name}.attention.{keys}.weight") for name in first]
+    sizes: dict[str, Any] = {
+        "channels": embeddings[0][1],
+        "dims": tuple(shape[0] for shape in embeddings),
+        "num_layers": tuple(sum(stage == str(index) for stage, _ in blocks) for index in range(STAGES)),
+        "reduction_ratio": tuple(1 if weight is None else weight.shape[-1] for weight in reductions),
+        "ff_expansion": tuple(max(1, wide // max(1, shape[0])) for wide, shape in zip(hidden, embeddings)),
+    }
+    if any(name.startswith("decoder.") for name in weights):
+        project, classify = ("to_fused.0", "to_segmentation.1") if weights.is_sketch else ("project.0", "classify")
+        sizes["decoder_dim"] = weights[f"decoder.{project}.weight"].shape[0]
+        sizes["num_classes"] = weights[f"decoder.{classify}.weight"].shape[0]
+    elif "head.weight" in weights:
+        sizes["num_classes"] = weights["head.weight"].shape[0]
+    return sizes
+
+
+def check_numbers(weights: Mapping[str, torch.Tensor]) -> None:
+    """Raise ValueError if a weight is not of finite floating-point numbers."""
+    for name, value in weights.items():
+        if name.endswith("num_batches_tracked"):
+            continue
+        if not value.is_floating_point():
+            raise ValueError(f"{name} is {value.dtype}; expected floating point. Quantised weights cannot be read.")
+        if not torch.isfinite(value).all():
+            raise ValueError(f"{name} holds NaN or infinite values: corrupt, or of a training that failed.")
+
+
+def check_description(description: Mapping[str, Any], sizes: Mapping[str, Any]) -> None:
+    """Raise ValueError if config.json of transformers describes another model than the weights beside it."""
+    told = {
+        "hidden_sizes": sizes["dims"],
+        "depths": sizes["num_layers"],
+        "sr_ratios": sizes["reduction_ratio"],
+        "mlp_ratios": sizes["ff_expansion"],
+        "num_channels": sizes["channels"],
+        "patch_sizes": KERNELS,
+        "strides": (4, 2, 2, 2),
+        "hidden_act": "gelu",
+    } | ({"decoder_hidden_size": sizes["decoder_dim"]} if "decoder_dim" in sizes else {})
+    for name, expected in told.items():
+        given = description.get(name, expected)
+        if (tuple(given) if isinstance(given, list) else given) != expected:
+            raise ValueError(
+                f"config.json says {name} {given}, the weights beside it need {expected}: files of two models in one "
+                f"place, or a model that this library does not have. Fetch both anew, or give the weights' own path."
+            )
+
+
+def told_class_names(description: Mapping[str, Any], count: int) -> tuple[str, ...] | None:
+    """Read the names of ``count`` classes off config.json of transformers, each of them another.
+
+    Returns:
+        The names; None where there are none, or transformers' own "LABEL_0", "LABEL_1", …. With names that do not fit
+        the weights, "class 0", "class 1", … and a warning: None would let 19 classes pass for Cityscapes'.
+    """
+    told = description.get("id2label") or {}
+    entries = told if isinstance(told, Mapping) else {}
+    if entries == told and all(name == f"LABEL_{number}" for number, name in entries.items()):
+        return None
+    names = {number: "" if name is None else " ".join(str(name).split()) for number, name in entries.items()}
+    numbers = [str(number) for number in range(count)]
+    wrong = [f"no name for {number}" for number in numbers if not names.get(number)]
+    wrong += [f"one for {number}" for number in names if number not in numbers]
+    if wrong:
+        warnings.warn(
+            f"id2label in config.json has {', '.join(wrong[:4])}{', …' if wrong[4:] else ''}; expected names for 0 to "
+            f"{count - 1}, the classes of these weights. They are called by number until you correct it.",
+            stacklevel=5,
+        )
+        return tuple(f"class {number}" for number in numbers)
+    times = Counter(names.values())  # ImageNet's crane is a bird and a machine
+    return tuple(f"{names[n]} ({n})" if times[names[n]] > 1 else names[n] for n in numbers)
+
+
+# What was asked for, and the file does not have
+
+
+def adapt(
+    weights: Weights, config: SegformerConfig, num_classes: int | None, channels: int | None
+) -> tuple[Weights, SegformerConfig, list[str]]:
+    """Fit weights and record to the classes and channels that were asked for; say in words what was done."""
+    news = []
+    if channels not in (None, config.channels):
+        weights, said = with_channels(weights, channels)
+        config = replace(config, channels=channels)
+        news.append(said)
+    if config.num_classes is None and num_classes is None:
+        raise ValueError(
+            "an encoder alone, with neither decoder nor classifier. For a new decoder say how many classes it is to "
+            "have: load_pretrained(source, num_classes=…)."
+        )
+    if num_classes not in (None, config.num_classes):
+        weights, config, said = with_classes(weights, config, num_classes)
+        news.append(said)
+    return weights, config, news
+
+
+def with_channels(weights: Weights, channels: int) -> tuple[Weights, str]:
+    """Change the channels of the first convolution's filters."""
+    name = next(name for name in FIRST if name in weights)
+    filters = weights[name]
+    own = filters.shape[1]
+    if channels > own:
+        more = filters.new_zeros(filters.shape[0], channels - own, *filters.shape[2:])
+        return weights | {name: torch.cat([filters, more], dim=1)}, (
+            f"takes {own} channels; the first {own} of {channels} keep the file's filters, the others start at zero, "
+            f"so that they change nothing before they are trained."
+        )
+    share = filters.sum(dim=1, keepdim=True) / channels
+    return weights | {name: share.repeat(1, channels, 1, 1)}, (
+        f"takes {own} channels; each of {channels} gets the sum of the file's filters divided by {channels}, as if "
+        f"their mean were shown in all {own}."
+    )
+
+
+def with_classes(weights: Weights, config: SegformerConfig, num_classes: int) -> tuple[Weights, SegformerConfig, str]:
+    """Draw the last layer anew for another number of classes, or the whole decoder where there is none."""
+    own, is_sketch = config.num_classes, config.dialect == "sketch"
+    if config.decoder_dim is not None:
+        config = replace(config, num_classes=num_classes, class_names=None)
+        last = {name: value for name, value in fresh_decoder(config).items() if name.startswith(LAST)}
+        return weights | last, config, f"has {own} classes; the last layer is drawn anew for {num_classes}."
+    variant = variant_of(config)
+    width = VARIANTS[variant]["decoder_dim"] if variant and not is_sketch else WIDTH
+    config = replace(config, decoder_dim=width, num_classes=num_classes, class_names=None)
+    encoder = {name: value for name, value in weights.items() if not name.startswith("head.")}
+    left = "" if own is None else f" (its classifier of whole images, {own} classes, is left out)"
+    said = f"has no decoder{left}; one of width {width} is drawn anew for {num_classes} classes, to be trained first."
+    return encoder | fresh_decoder(config), config, said
+
+
+def fresh_decoder(config: SegformerConfig) -> Weights:
+    """Draw a decoder's weights."""
+    parts = SKETCH if config.dialect == "sketch" else PAPER
+    decoder = parts.decoder(dims=config.dims, decoder_dim=config.decoder_dim, num_classes=config.num_classes)
+    if isinstance(decoder, SegformerHead):
+        initialize_head(decoder)
+    return {f"decoder.{name}": value for name, value in decoder.state_dict().items()}
+
+
+def variant_of(config: SegformerConfig) -> str | None:
+    """Say which of ``VARIANTS`` has these sizes, as far as they are known: "b0" to "b5", or None."""
+    for variant, expected in VARIANTS.items():
+        if all(getattr(config, name) in (None, value) for name, value in expected.items()):
+            return variant
+    return None
+
+
+# The model
+
+
+def make(config: SegformerConfig, parts: Parts) -> Segformer | ImageClassifier:
+    """Make the model that a record describes, weights undrawn on the device "meta"."""
+    parts = fitting_parts(config, parts).with_norm_eps(config.norm_eps)
+    parts = parts if config.dropout is None else parts.with_dropout(config.dropout)
+    common = {"drop_path": config.drop_path, "parts": parts}
+    with torch.device("meta"):  # shapes alone: nothing is drawn, and a mistake costs no memory
+        if config.decoder_dim is None:
+            return ImageClassifier(MiT(**config.sizes(), **common), config.num_classes, config.class_names)
+        rest = {name: getattr(config, name) for name in ("decoder_dim", "num_classes", "class_names")}
+        return Segformer(**config.sizes(), **rest, **common)
+
+
+def fitting_parts(config: SegformerConfig, parts: Parts) -> Parts:
+    """Return the parts to make a model of, ``parts`` where they fit.
+
+    Raises:
+        ValueError: parts of another dialect, or none for a model of its own.
+    """
+    if config.dialect == "sketch":
+        return SKETCH if parts.dialect in ("paper", "fast") else parts
+    if parts.dialect == "sketch":
+        raise ValueError("these are weights of the paper's model, and parts=SKETCH is another; leave parts out.")
+    if config.dialect == "custom" and parts.dialect != "custom":
+        raise ValueError(
+            "the model was made of parts of its own, which no file holds; give the same: load_pretrained(…, parts=…)."
+        )
+    return parts
+
+
+def build(weights: Weights, config: SegformerConfig, parts: Parts) -> Segformer | ImageClassifier:
+    """Make a model by its record with these weights, all of them, and nothing but them.
+
+    Raises:
+        ValueError: weights that are missing, left over, or of other shapes.
+    """
+    model = make(config, parts)
+    if "decoder.norm.running_var" in weights:  # how many batches it is of: not in every file, and not used
+        weights = {"decoder.norm.num_batches_tracked": torch.tensor(0)} | weights
+    if problems := differences(weights, model.state_dict()):
+        variant = variant_of(config) or "no published size"
+        raise ValueError(
+            f"does not fit the model that its shapes describe ({variant}: dims {config.dims}, layers "
+            f"{config.num_layers}): it {'; it '.join(problems[:5])}"
+            + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
+            + ". The file is incomplete or of another model; nothing was loaded."
+        )
+    if all(value.dtype == torch.float64 for value in weights.values() if value.is_floating_point()):
+        model = model.double()
+    model = model.to_empty(device="cpu")
+    if config.dialect != "sketch":
+        model = model.to(memory_format=torch.channels_last)  # as the builders have it
+    model.load_state_dict(weights)
+    return model
+
+
+def differences(weights: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]) -> list[str]:
+    """Say what of a model's weights is missing, left over, or of another shape."""
+    problems = [f"lacks {name}" for name in expected if name not in weights]
+    problems += [f"has {name}, which the model has not" for name in weights if name not in expected]
+    problems += [
+        f"has {name} of shape {tuple(weights[name].shape)} where the model has {tuple(value.shape)}"
+        for name, value in expected.items()
+        if name in weights and weights[name].shape != value.shape
+    ]
+    return problems

@@ -1,0 +1,172 @@
+"""Chapter 9: a model becomes a folder that says what it is, in this library's form or in Hugging Face's."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from segformer_edu.model.config import ConfiguredModule, NormEps, SegformerConfig
+from segformer_edu.model.parts import FAST
+from segformer_edu.model.segformer import Segformer
+from segformer_edu.model.variants import ImageClassifier
+from segformer_edu.pretrained.load import differences, make
+from segformer_edu.pretrained.names import HUGGINGFACE, KERNELS, LINEAR, OWN, PYTORCHS, find, finest_first
+from segformer_edu.pretrained.read import CONFIGURATION, RECORD, WHOLE
+
+Weights = dict[str, torch.Tensor]
+
+
+def save_pretrained(model: Segformer | ImageClassifier, folder: str | Path, format: str = "segformer_edu") -> Path:
+    """Write a model into a folder from which ``load_pretrained`` makes the same function again, bit for bit.
+
+    Two files are written, model.safetensors and config.json; both say what the model is: sizes, heads, eps, class
+    names. A folder in Hugging Face's form can also be read by transformers. What stood there under these names is
+    replaced once both are complete.
+
+    Args:
+        model: a ``Segformer`` or ``ImageClassifier``, in training or not, also inside DataParallel or torch.compile.
+        folder: is made where it is missing.
+        format: "segformer_edu", this library's names; or "huggingface".
+
+    Returns:
+        The folder.
+
+    Raises:
+        TypeError: something that is no model of this library.
+        ValueError: an unknown format; a model that was changed after it was made, so that ``model.config`` no longer
+            describes it; in Hugging Face's form, a sketch or a model of parts of its own.
+
+    Source: chapter 9; names as transformers' converter for SegFormer writes them.
+    """
+    model = unwrapped(model)
+    if format not in FORMS:
+        raise ValueError(f"format is {format!r}; expected one of {', '.join(FORMS)}.")
+    check_described(model)
+    weights, description = FORMS[format](model)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    record = model.config.to_dict()
+    parts = [folder / f"{name}.part" for name in (WHOLE[0], CONFIGURATION)]
+    contiguous = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
+    save_file(contiguous, parts[0], metadata={"format": "pt", RECORD: json.dumps(record)})
+    parts[1].write_text(json.dumps(description | {RECORD: record}, indent=2, ensure_ascii=False), encoding="utf-8")
+    for part in parts:
+        os.replace(part, part.with_suffix(""))
+    return folder
+
+
+def unwrapped(model: object) -> Segformer | ImageClassifier:
+    """Return the model inside what DistributedDataParallel, AveragedModel or torch.compile put round it."""
+    while not isinstance(model, ConfiguredModule) and isinstance(model, nn.Module):
+        inner = getattr(model, "module", None) or getattr(model, "_orig_mod", None)
+        if inner is None:
+            break
+        model = inner
+    if not isinstance(model, Segformer | ImageClassifier):
+        raise TypeError(
+            f"The model is a {type(model).__name__}; expected a Segformer or an ImageClassifier of this library. An "
+            f"encoder alone: torch.save(mit.state_dict(), path) keeps its record too."
+        )
+    return model
+
+
+def check_described(model: Segformer | ImageClassifier) -> None:
+    """Raise ValueError if a model's record no longer says what the model is."""
+    config, problems = model.config, []
+    if config.dialect != "custom":
+        problems = differences(model.state_dict(), make(config, FAST).state_dict())
+    blocks = [[block.attention for block in stage.blocks] for stage in model.mit.stages]
+    heads = tuple(getattr(attentions[0], "heads", own) for attentions, own in zip(blocks, config.heads))
+    if (heads, NormEps.of(model.mit.stages)) != (config.heads, config.norm_eps):
+        problems.append("has other heads or eps")
+    if problems:
+        raise ValueError(
+            f"The model was changed after it was made, and model.config does not describe it: it "
+            f"{'; it '.join(problems[:3])}{', …' if problems[3:] else ''}. Make a model with these sizes and give it "
+            f"the weights, or keep your own code and torch.save(model.state_dict(), path)."
+        )
+
+
+def own_form(model: Segformer | ImageClassifier) -> tuple[Weights, dict[str, Any]]:
+    """Return a model's weights under this library's names, and what config.json says beside its record."""
+    return dict(model.state_dict()), {"model_type": RECORD}
+
+
+def hugging_face_form(model: Segformer | ImageClassifier) -> tuple[Weights, dict[str, Any]]:
+    """Return a model's weights under the names of Hugging Face's files, and the config.json that transformers reads.
+
+    Raises:
+        ValueError: a sketch, or a model of parts of its own.
+    """
+    config = model.config
+    if config.dialect not in ("paper", "fast"):
+        raise ValueError(
+            f"Hugging Face's form has room for the paper's model alone, and this one is of the dialect "
+            f"{config.dialect!r}: its layers are others, so transformers would compute something else. Save it with "
+            f"format='segformer_edu'."
+        )
+    if config.norm_eps != PYTORCHS:
+        warnings.warn(
+            f"transformers' layer norms add 1e-5 whatever config.json says, and this model has {config.norm_eps}: "
+            f"there its logits will differ a little. load_pretrained reads the right ones from the same folder.",
+            stacklevel=3,
+        )
+    weights: Weights = {}
+    for name, value in finest_first(dict(model.state_dict())).items():  # turned round, it is coarsest first
+        weights |= theirs(name, value, is_segmenter=config.decoder_dim is not None)
+    return weights, description_of(config)
+
+
+def theirs(name: str, value: torch.Tensor, is_segmenter: bool) -> Weights:
+    """Return one weight of ours under the name, or the two names, that Hugging Face's files have for it."""
+    found = find(OWN, name)
+    if found is None:
+        raise ValueError(f"{name} has no name in Hugging Face's files; save with format='segformer_edu'.")
+    part = found.part
+    if LINEAR.search(name) and part != "fuse":
+        value = value.flatten(1)
+    halves = {"key": value.chunk(2)[0], "value": value.chunk(2)[1]} if part == "key, value" else {part: value}
+    named = {f"{HUGGINGFACE[each].format(**found.places)}.{found.kind}": tensor for each, tensor in halves.items()}
+    return {f"segformer.{key}" if key.startswith("encoder.") else key: tensor for key, tensor in named.items()}
+
+
+def description_of(config: SegformerConfig) -> dict[str, Any]:
+    """Return the config.json that transformers reads."""
+    kind = "ImageClassification" if config.decoder_dim is None else "SemanticSegmentation"
+    names = config.class_names or tuple(f"LABEL_{number}" for number in range(config.num_classes or 0))
+    described = {
+        "architectures": [f"SegformerFor{kind}"],
+        "model_type": "segformer",
+        "num_channels": config.channels,
+        "num_encoder_blocks": len(config.dims),
+        "hidden_sizes": list(config.dims),
+        "depths": list(config.num_layers),
+        "num_attention_heads": list(config.heads),
+        "sr_ratios": list(config.reduction_ratio),
+        "mlp_ratios": list(config.ff_expansion),
+        "patch_sizes": list(KERNELS),
+        "strides": [4, 2, 2, 2],
+        "hidden_act": "gelu",
+        "drop_path_rate": config.drop_path,
+        "layer_norm_eps": config.norm_eps.blocks,
+        "id2label": {str(number): name for number, name in enumerate(names)},
+        "label2id": {name: number for number, name in enumerate(names)},
+    }
+    if config.decoder_dim is None:
+        return described
+    return described | {"decoder_hidden_size": config.decoder_dim, "classifier_dropout_prob": config.dropout or 0.0}
+
+
+FORMS: dict[str, Callable[[Segformer | ImageClassifier], tuple[Weights, dict[str, Any]]]] = {
+    "segformer_edu": own_form,
+    "huggingface": hugging_face_form,
+}
+"""What can be written."""

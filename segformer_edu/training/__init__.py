@@ -1,0 +1,18 @@
+"""Training: losses, metrics, evaluation, and a loop that goes on where it stopped (chapters 7 and 11)."""
+
+from segformer_edu.training.evaluation import evaluate
+from segformer_edu.training.fit import History, choose_device, fit
+from segformer_edu.training.losses import segmentation_loss
+from segformer_edu.training.metrics import Scores, confusion_matrix
+from segformer_edu.training.recipe import Recipe
+
+__all__ = [
+    "History",
+    "Recipe",
+    "Scores",
+    "choose_device",
+    "confusion_matrix",
+    "evaluate",
+    "fit",
+    "segmentation_loss",
+]

@@ -1,0 +1,56 @@
+"""Chapter 7: how a model is trained, and in which order it sees the images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+
+from segformer_edu.validation import check_positive
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is trained: AdamW, a linear warm-up, then a linear decay to zero (poly with power 1).
+
+    Attributes:
+        steps: batches to train on.
+        batch_size: images in a batch.
+        learning_rate: at its highest, after the warm-up.
+        weight_decay: AdamW's.
+        warm_up: steps until the learning rate is at its highest.
+        validate_every: steps between two validations.
+        seed: of the order of the images and of their augmentation.
+
+    Source: the paper, §4.1, for AdamW and poly; its learning rate, 6e-5, is for pretrained encoders.
+    """
+
+    steps: int = 400
+    batch_size: int = 16
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    warm_up: int = 20
+    validate_every: int = 100
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_positive(steps=self.steps, batch_size=self.batch_size, validate_every=self.validate_every)
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate is {self.learning_rate}; expected a positive number, such as 1e-3.")
+
+    def rate(self, step: int) -> float:
+        """Return the factor on the learning rate at a step, from 0 up."""
+        return min((step + 1) / max(self.warm_up, 1), (self.steps - step) / max(self.steps - self.warm_up, 1), 1.0)
+
+
+@lru_cache(maxsize=2)
+def permutation(length: int, seed: int) -> list[int]:
+    """Return the numbers below ``length`` in a random order that ``seed`` alone decides."""
+    return torch.randperm(length, generator=torch.Generator().manual_seed(seed)).tolist()
+
+
+def batch_indices(step: int, length: int, recipe: Recipe) -> list[int]:
+    """Return the images of a step's batch; every epoch goes through all images, in an order of its own."""
+    positions = range(step * recipe.batch_size, (step + 1) * recipe.batch_size)
+    return [permutation(length, recipe.seed + position // length)[position % length] for position in positions]
