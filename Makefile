@@ -13,14 +13,15 @@ endif
 # What `make colab` runs the chapters with: Colab's Python where it is installed; COLAB_TORCH=2.13.0 takes another torch.
 COLAB_PYTHON ?= $(or $(shell python3.13 -c "import sys; print(sys.executable)" 2>/dev/null),$(PYTHON))
 
-.PHONY: help book serve test lint generate colab links clean
+.PHONY: help book serve test lint generate results colab links clean
 
 help:
 	@echo "make book      build the environment, execute every chapter, render the book"
 	@echo "make serve     the same, then serve it on http://localhost:$(PORT)"
 	@echo "make test      the environment, and everything that CI checks"
-	@echo "make lint      ruff: format and lint, library, tests and notebooks"
-	@echo "make generate  write the setup cells and badges again, after the repository's address changed"
+	@echo "make lint      ruff: format and lint, library, tests and notebooks; mypy: the library's types"
+	@echo "make generate  write what follows from the repository's address and the version: badges, links, citation"
+	@echo "make results   make the measured results anew that are older than their code; name those that take long"
 	@echo "make colab     run every chapter as Google Colab would, with its versions"
 	@echo "make links     ask every external link whether it still leads somewhere; needs the network"
 	@echo "make clean     delete what was built; the environment too"
@@ -49,9 +50,13 @@ test: .venv/.ready lint
 lint: .venv/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 generate: .venv/.ready
 	$(BIN)/python tools/generate.py
+
+results: .venv/.ready
+	$(BIN)/python tools/results.py
 
 colab: .venv/.ready
 	$(BIN)/python tools/colab.py --python $(COLAB_PYTHON) $(if $(COLAB_TORCH),--torch $(COLAB_TORCH))
@@ -60,4 +65,4 @@ links: .venv/.ready
 	$(BIN)/python tools/links.py
 
 clean:
-	rm -rf _build .venv .pytest_cache .hypothesis .ruff_cache *.egg-info
+	rm -rf _build .venv .pytest_cache .hypothesis .ruff_cache .mypy_cache *.egg-info

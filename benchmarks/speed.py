@@ -1,11 +1,11 @@
 """SegFormer here against the implementations that people use, in one run: `python benchmarks/speed.py`.
 
 Both models get the same weights and the same image. Each lives in a process of its own, as in the programs that use
-it, and they answer in turn; medians are compared. Each comes as it is: ours with the block that `prepare_memory` frees,
-the other without. On a CPU the paper's models are also measured with that block freed in both processes, in neither,
-and where glibc keeps all its memory. Written to results/speed.json, which chapter 10 reads. Nothing else should run
-meanwhile: about an hour on two cores of Linux (macOS has another allocator, Windows does not count page faults). On a
-GPU in float32, in bfloat16, and compiled.
+it, and they answer in turn; medians are compared. On a CPU each pair is compared as it comes, in two fresh processes,
+and with all memory kept in both. A call of the paper's models is compared in two more ways: with the line that this
+library advises, `keep_freed_memory()`, in our process alone, and in both. Written to results/speed.json, which chapter
+10 reads. Nothing else should run meanwhile: about an hour on two cores of Linux (macOS has another allocator, Windows
+does not count page faults). On a GPU in float32, in bfloat16, and compiled.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import importlib
 import json
 import os
 import platform
+import shlex
 import sys
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -26,6 +27,7 @@ from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
+from typing import Any
 from unittest.mock import patch
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,34 +37,37 @@ os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler works without re
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 import torch  # noqa: E402 (the line above must come first)
-from machine import machine  # noqa: E402
 from torch import nn  # noqa: E402
 
 import segformer_edu as se  # noqa: E402
-from segformer_edu.checkpoints import set_norm_eps  # noqa: E402
-from segformer_edu.measure import milliseconds, page_faults, peak_megabytes  # noqa: E402
-from segformer_edu.segformer import KEPT, VARIANTS  # noqa: E402
+from results import stamp  # noqa: E402
+from segformer_edu.model.fast import keep_freed_memory  # noqa: E402
+from segformer_edu.model.variants import VARIANTS, build_segformer  # noqa: E402
+from segformer_edu.pages.measure import milliseconds, page_faults, peak_megabytes  # noqa: E402
 
 RESULT = ROOT / "results" / "speed.json"
+SOURCES = ("benchmarks/speed.py", "segformer_edu/model/*.py", "segformer_edu/pages/measure.py")
 THREADS = 2
 CLASSES = 150
 SIZES = {"b0": 512, "b1": 512, "b2": 512, "b3": 512, "b4": 512, "b5": 640}  # Table 1a, ADE20K
 GROWTH = (128, 256, 512, 1024, 2048)
 LARGE = ("b0", "b2", "b5")  # at 1024 too, where the decoder's maps are largest
 KEEP = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "-1"}  # glibc gives no memory back to the system
-PROCESSES: dict[str, tuple[int, dict[str, str]]] = {
-    "fresh": (0, {}),
-    "block freed": (KEPT, {}),
-    "all kept": (KEPT, KEEP),
+PROCESSES: dict[str, tuple[bool, dict[str, str]]] = {
+    "fresh": (False, {}),
+    "block freed": (True, {}),
+    "all kept": (False, KEEP),
 }
-"""Kinds of processes: bytes of the block that is freed first, and the variables that glibc reads."""
+"""Kinds of processes: whether `keep_freed_memory` is called first, and the variables that glibc reads."""
 WAYS = {
-    "as they come": {"ours": "block freed", "theirs": "fresh"},
-    "block freed in both": {"ours": "block freed", "theirs": "block freed"},
-    "block freed in neither": {"ours": "fresh", "theirs": "fresh"},
     "all memory kept": {"ours": "all kept", "theirs": "all kept"},
+    "as they come": {"ours": "fresh", "theirs": "fresh"},
+    "with the line": {"ours": "block freed", "theirs": "fresh"},
+    "block freed in both": {"ours": "block freed", "theirs": "block freed"},
 }
 """Ways to compare: the kind of process that each model has."""
+EVERYWHERE = ("all memory kept", "as they come")
+"""Ways of every row, both with equal processes; the others stand beside them for a call of the paper's models."""
 
 
 @dataclass(frozen=True)
@@ -82,12 +87,11 @@ class Pair:
         return ((ours - theirs).abs().max() / theirs.abs().max()).item()
 
 
-def with_weights_of(theirs: nn.Module, ours: nn.Module) -> nn.Module:
-    """Give our model their weights, and the eps of their layer norms."""
+def with_weights_of(theirs: nn.Module, make: Callable[..., nn.Module]) -> nn.Module:
+    """Make our model with their weights, and with the eps of their layer norms."""
     converted = se.convert_state_dict(theirs.state_dict())
+    ours = make() if converted.is_sketch else make(norm_eps=converted.norm_eps)
     ours.load_state_dict(converted)
-    if not converted.is_sketch:
-        set_norm_eps(ours, converted.norm_eps)
     return ours.eval()
 
 
@@ -103,7 +107,7 @@ def with_transformers(variant: str, device: str) -> Pair:
         num_labels=CLASSES,
     )
     theirs = SegformerForSemanticSegmentation(configuration).eval().to(device)
-    ours = with_weights_of(theirs, getattr(se, f"segformer_{variant}")(CLASSES)).to(device)
+    ours = with_weights_of(theirs, partial(build_segformer, variant, CLASSES)).to(device)
     return Pair("transformers", variant, ours, lambda x: theirs(x).logits, theirs)
 
 
@@ -119,7 +123,7 @@ def with_lucidrains(device: str) -> Pair:
     from segformer_pytorch import Segformer
 
     theirs = Segformer().eval().to(device)
-    ours = with_weights_of(theirs, se.Segformer()).to(device, memory_format=torch.channels_last)
+    ours = with_weights_of(theirs, se.Segformer).to(device, memory_format=torch.channels_last)
     return Pair("segformer-pytorch", "the sketch", ours, theirs, theirs)
 
 
@@ -131,7 +135,7 @@ def with_smp(variant: str, device: str) -> Pair:
     theirs = smp.Segformer(f"mit_{variant}", encoder_weights=None, decoder_segmentation_channels=width, classes=CLASSES)
     theirs.segmentation_head[1] = nn.Identity()
     theirs = theirs.eval().to(device)
-    ours = with_weights_of(theirs, getattr(se, f"segformer_{variant}")(CLASSES)).to(device)
+    ours = with_weights_of(theirs, partial(build_segformer, variant, CLASSES)).to(device)
     return Pair("segmentation-models-pytorch", variant, ours, theirs, theirs)
 
 
@@ -149,12 +153,13 @@ class Candidate:
     """One of a pair, ours or theirs: what its process is asked about it."""
 
     def __init__(
-        self, who: str, task: str, make: Callable[[], Pair], size: tuple[int, int, int], bfloat16: bool, kept: int
+        self, who: str, task: str, make: Callable[[], Pair], size: tuple[int, int, int], bfloat16: bool, line: bool
     ) -> None:
         torch.set_num_threads(THREADS)
         torch.manual_seed(0)
-        with patch("segformer_edu.segformer.KEPT", kept):
-            self.pair = make()
+        if line:
+            keep_freed_memory()
+        self.pair = make()
         for module in (self.pair.ours, self.pair.their_module):
             module.train(task == "training step")
         self.device = next(self.pair.their_module.parameters()).device
@@ -194,15 +199,15 @@ def ask_here(question: str) -> float | str:
     return HERE[0].answer(question)
 
 
-def one_round(repeats: int, ways: Collection[str], task: str, *about: object) -> dict:
+def one_round(repeats: int, ways: Collection[str], task: str, *of_pair: object) -> dict:
     """Give each model a new process of each kind that the ways need; time all in turn, take page faults and memory."""
     alone: dict[tuple[str, str], ProcessPoolExecutor] = {}
     with ExitStack() as stack:
         for who, kind in {pair for way in ways for pair in WAYS[way].items()}:
-            kept, environment = PROCESSES[kind]
+            line, environment = PROCESSES[kind]
             with patch.dict(os.environ, environment):
                 process = stack.enter_context(ProcessPoolExecutor(1, mp_context=get_context("spawn")))
-                process.submit(prepare, who, task, *about, kept).result()
+                process.submit(prepare, who, task, *of_pair, line).result()
             alone[who, kind] = process
 
         def ask(question: str) -> dict[tuple[str, str], float | str]:
@@ -212,8 +217,8 @@ def one_round(repeats: int, ways: Collection[str], task: str, *about: object) ->
         times = [ask("ms") for _ in range(repeats)]
         found: dict = {question: ask(question) for question in ("faults", "MB")}
         found["ms"] = {which: median(each[which] for each in times) for which in alone}
-        about_both = ("peer", "model") if task == "training step" else ("peer", "model", "difference")
-        both = {question: process.submit(ask_here, question).result() for question in about_both}
+        of_both = ("peer", "model") if task == "training step" else ("peer", "model", "difference")
+        both = {question: process.submit(ask_here, question).result() for question in of_both}
     return {"difference": None} | found | both
 
 
@@ -275,7 +280,7 @@ def limits(device: str) -> list[dict]:
     rows, best = [], 0.0
     for variant, side in SIZES.items():
         with torch.device("meta"):  # shapes alone
-            cost = se.cost(getattr(se, f"segformer_{variant}")(CLASSES), side)
+            cost = se.cost(build_segformer(variant, CLASSES), side)
         executed = cost.of("encoder").macs + cost.executed_decoder_macs
         rates = matrix_limit(device)
         best = max(best, *rates.values())
@@ -290,37 +295,48 @@ def limits(device: str) -> list[dict]:
     return rows
 
 
-def against_peers(device: str) -> Iterator[dict]:
+def ways_everywhere(device: str) -> Collection[str]:
+    """Return the ways of every row: away from the CPU its allocator does not matter."""
+    return EVERYWHERE if device == "cpu" else ("as they come",)
+
+
+def against_peers(device: str, rounds: int | None) -> Iterator[dict]:
     """Every row but those of growth: forward, training step and memory, each against a peer."""
+    everywhere, usual = ways_everywhere(device), rounds or 3
     for variant, side in SIZES.items():
         make = partial(with_transformers, variant, device)
         small = variant < "b3"
-        ways = tuple(WAYS) if device == "cpu" else ("as they come",)
-        rounds = 9 if variant == "b1" else 3  # transformers' B1 differs most from process to process
-        yield from measured("forward", make, (1, side, side), 7 if small else 3, rounds, ways=ways)
+        more = rounds or (9 if variant == "b1" else 3)  # transformers' B1 differs most from process to process
+        yield from measured(
+            "forward", make, (1, side, side), 7 if small else 3, more, ways=WAYS if device == "cpu" else everywhere
+        )
         if variant in LARGE:
-            yield from measured("forward", make, (1, 1024, 1024), 1)
-        yield from measured("training step", make, (1, side, side), 3 if small else 1)
-    yield from measured("forward", partial(with_lucidrains, device), (1, 512, 512), 7)
-    yield from measured("training step", partial(with_lucidrains, device), (1, 512, 512), 3)
+            yield from measured("forward", make, (1, 1024, 1024), 1, usual, ways=everywhere)
+        yield from measured("training step", make, (1, side, side), 3 if small else 1, usual, ways=everywhere)
+    yield from measured("forward", partial(with_lucidrains, device), (1, 512, 512), 7, usual, ways=everywhere)
+    yield from measured("training step", partial(with_lucidrains, device), (1, 512, 512), 3, usual, ways=everywhere)
 
 
-def growth(device: str) -> Iterator[dict]:
+def growth(device: str, rounds: int | None) -> Iterator[dict]:
     """B0 at sides from 128 to 2048."""
-    make = partial(with_transformers, "b0", device)
+    make, ways = partial(with_transformers, "b0", device), ways_everywhere(device)
     for side in GROWTH:
-        few = side > 1024
-        yield from measured("growth", make, (1, side, side), 1 if few else 7, rounds=1 if few else 3)
+        repeats, usual = (1, 1) if side > 1024 else (7, 3)
+        yield from measured("growth", make, (1, side, side), repeats, rounds or usual, ways=ways)
 
 
-def with_smp_if_importable(device: str) -> tuple[list[dict], str]:
+def with_smp_if_importable(device: str, rounds: int | None) -> tuple[list[dict], str]:
     """Return smp's rows, or none and the reason."""
     try:
         importlib.import_module("segmentation_models_pytorch")
     except (ImportError, RuntimeError) as error:  # torchvision's import fails beside some builds of torch
         return [], f"segmentation-models-pytorch, not importable on that machine ({type(error).__name__}: {error})"
     variants = ("b0", "b2")
-    found = [measured("forward", partial(with_smp, v, device), (1, SIZES[v], SIZES[v]), 7) for v in variants]
+    ways = ways_everywhere(device)
+    found = [
+        measured("forward", partial(with_smp, v, device), (1, SIZES[v], SIZES[v]), 7, rounds or 3, ways=ways)
+        for v in variants
+    ]
     return [each for rows in found for each in rows], ""
 
 
@@ -332,28 +348,36 @@ def precisions(device: str) -> Iterator[dict]:
         yield one | {"precision": "bfloat16" if bfloat16 else "float32", "compiled": compiled}
 
 
+def about(device: str) -> dict[str, Any]:
+    """Say what makes the result: see ``stamp``; on a GPU it names that."""
+    stamped = stamp(shlex.join(["python", "benchmarks/speed.py", *sys.argv[1:]]), SOURCES, threads=str(THREADS))
+    return stamped if device == "cpu" else stamped | {"machine": torch.cuda.get_device_name()}
+
+
 def main() -> None:
     """Measure, print row by row, write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda")
     parser.add_argument("--out", type=Path, default=RESULT, help=f"by default {RESULT.relative_to(ROOT)}")
+    parser.add_argument("--rounds", type=int, help="of each row; by default 3, for B1's calls 9, at 2048 pixels 1")
     arguments = parser.parse_args()
+    if arguments.rounds is not None and arguments.rounds < 1:
+        parser.error(f"--rounds is {arguments.rounds}; expected 1 or more.")
     torch.set_num_threads(THREADS)
     torch.manual_seed(0)
-    device = arguments.device
-    smp_rows, smp_reason = with_smp_if_importable(device)
-    rows = [*against_peers(device), *growth(device), *smp_rows]
+    device, rounds = arguments.device, arguments.rounds
+    made_by = about(device)  # first: the code that runs is the code of this moment
+    smp_rows, smp_reason = with_smp_if_importable(device, rounds)
+    rows = [*against_peers(device, rounds), *growth(device, rounds), *smp_rows]
     rows += list(precisions(device)) if device == "cuda" else []
-    about = {
-        "command": "python benchmarks/speed.py",
-        "machine": machine(str(THREADS)) if device == "cpu" else torch.cuda.get_device_name(),
+    result = made_by | {
         "python": platform.python_version(),
         "versions": {name: version(name) for name in ("torch", "transformers", "segformer-pytorch")},
         "left_out": [smp_reason] if smp_reason else [],
         "limit": limits(device),
         "rows": rows,
     }
-    arguments.out.write_text(json.dumps(about, indent=1) + "\n")
+    arguments.out.write_text(json.dumps(result, indent=1) + "\n")
     print(f"Written: {arguments.out}")
 
 

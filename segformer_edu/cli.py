@@ -9,6 +9,7 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -19,7 +20,7 @@ from segformer_edu.inference import LONGEST, as_image, looked_at_size, segment
 from segformer_edu.model.cost import cost
 from segformer_edu.model.fast import keep_freed_memory
 from segformer_edu.model.segformer import Segformer
-from segformer_edu.model.variants import VARIANTS, build_segformer
+from segformer_edu.model.variants import VARIANTS, ImageClassifier, build_segformer
 from segformer_edu.pretrained.load import load_pretrained
 from segformer_edu.training import choose_device
 
@@ -108,7 +109,7 @@ def a_side(text: str) -> int:
 
 def make_parser() -> argparse.ArgumentParser:
     """Make the parser of the commands and their options."""
-    raw = {"formatter_class": argparse.RawDescriptionHelpFormatter}
+    raw: dict[str, Any] = {"formatter_class": argparse.RawDescriptionHelpFormatter}
     parser = argparse.ArgumentParser("segformer-edu", description=DESCRIPTION, epilog=MORE, **raw)
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="{segment,cost}", title="commands")
@@ -159,7 +160,7 @@ def check_outputs(given: argparse.Namespace) -> None:
                              f"{'a folder' if path.is_dir() else 'no folder'}.")  # fmt: skip
 
 
-def fitting_classes(model: Segformer, wanted: ClassList | None, weights: str) -> ClassList:
+def fitting_classes(model: Segformer | ImageClassifier, wanted: ClassList | None, weights: str) -> ClassList:
     """Return the classes to name, or raise UsersError if these weights have another number of them."""
     if not isinstance(model, Segformer):
         raise UsersError(f"{weights} classifies whole images; expected weights with a decoder, such as "
@@ -184,7 +185,7 @@ def run_segment(given: argparse.Namespace) -> None:
     classes = fitting_classes(model, given.classes, given.weights)
     if given.map and len(classes) > 256:
         raise UsersError(f"--map takes 256 classes, the numbers of one byte; these weights have {len(classes)}.")
-    own = tuple(picture.shape[-2:])
+    own = (picture.shape[-2], picture.shape[-1])
     size = looked_at_size(*own, given.size[0] if given.size and len(given.size) == 1 else given.size)
     mask = segment(model.to(choose_device()), picture, size=size)
     found = plots.list_shares(plots.shares(mask, classes.names))
@@ -201,7 +202,7 @@ def write_drawing(path: Path, picture: torch.Tensor, mask: torch.Tensor, classes
     from segformer_edu.pages import plots
 
     figure = plots.overlay(picture, mask, classes=classes.names, colours=classes.colours)
-    words = {"metadata": {"Description": alt}} if path.suffix.lower() == ".png" else {}
+    words: dict[str, Any] = {"metadata": {"Description": alt}} if path.suffix.lower() == ".png" else {}
     buffer = io.BytesIO()
     figure.savefig(buffer, format=path.suffix[1:].lower(), dpi=200, facecolor="white", **words)
     path.write_bytes(buffer.getvalue())
@@ -248,7 +249,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise UsersError(f"--size has {len(given.size)} numbers; expected one, or height and width.")
         with warnings.catch_warnings():
             warnings.simplefilter("always", UserWarning)
-            warnings.showwarning = say
+            warnings.showwarning = say  # type: ignore[assignment]  # called by position
             {"segment": run_segment, "cost": run_cost}[given.command](given)
     except (UsersError, OSError, ValueError, TypeError, ImportError) as error:
         print(f"segformer-edu: error: {one_line(error)}", file=sys.stderr)

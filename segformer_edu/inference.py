@@ -128,7 +128,7 @@ def segment(
     Source: chapters 7 and 9.
     """
     picture = as_image(image)
-    own = tuple(picture.shape[-2:])
+    own = (picture.shape[-2], picture.shape[-1])
     target = looked_at_size(*own, size)
     if size is None and target != own:
         warnings.warn(
@@ -162,7 +162,8 @@ def enlarged_classes(logits: torch.Tensor, size: tuple[int, int]) -> torch.Tenso
     shrink = max(1.0, (size[0] * size[1] / SMOOTH_PIXELS) ** 0.5)
     smooth = (max(1, round(size[0] / shrink)), max(1, round(size[1] / shrink)))
     at_once = max(1, NUMBERS_AT_ONCE // (len(logits) * smooth[0] * smooth[1]))
-    best = labels = None
+    best: torch.Tensor | None = None
+    labels = torch.empty(0)
     for start in range(0, logits.shape[1], at_once):
         part = F.interpolate(logits[:, start : start + at_once], size=smooth, mode="bilinear")
         values, numbers = part.max(dim=1)  # of equal ones the first

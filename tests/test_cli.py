@@ -6,7 +6,7 @@ import importlib
 import re
 import subprocess
 import sys
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +18,9 @@ from samples import SMALL
 from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
 import segformer_edu as se
-from segformer_edu import plots
 from segformer_edu.cli import main
 from segformer_edu.data import CITYSCAPES, class_list
+from segformer_edu.pages import plots
 
 try:
     import tomllib
@@ -346,12 +346,21 @@ def test_version(capsys):
     assert (stop.value.code, capsys.readouterr().out) == (0, f"segformer-edu {version('segformer-edu')}\n")
 
 
-def test_a_checkout_that_is_not_installed_runs(run, monkeypatch):
-    def missing(name):
-        raise PackageNotFoundError(name)
-
-    monkeypatch.setattr("segformer_edu.cli.version", missing)
-    assert run("cost b0 --size 32")[0] == 0
+def test_a_checkout_that_is_not_installed_runs():
+    code = (
+        "import sys\n"
+        "import importlib.metadata as metadata\n"
+        "known = metadata.version\n"
+        "def version(name):\n"
+        "    if name == 'segformer-edu':\n"
+        "        raise metadata.PackageNotFoundError(name)\n"
+        "    return known(name)\n"
+        "metadata.version = version\n"
+        "from segformer_edu.cli import main\n"
+        "sys.exit(main(['cost', 'b0', '--size', '32']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, "SegFormer-B0" in done.stdout) == (0, True), done.stderr
 
 
 def test_the_installed_command_is_main():

@@ -1,4 +1,4 @@
-"""The house's rules that no single room shows: one address, open version ranges, rooms in order, documented names."""
+"""The house's rules that no single room shows: one address, open version ranges, floors in order, documented names."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from importlib.metadata import distribution, packages_distributions
+from graphlib import TopologicalSorter
+from importlib.metadata import distributions, packages_distributions
 from pathlib import Path
 
+import floors
 import generate
 import pytest
 import yaml
@@ -51,12 +53,6 @@ COLAB = {
     "pandas": "2.2.3",
 } | {pin.name: next(iter(pin.specifier)).version for pin in requirements("requirements-colab.txt")}
 
-# A room imports only from rooms before it.
-ROOMS = (
-    "arguments", "seeds", "measure", "plots", "pieces", "convolution", "normalization", "regularization", "attention",
-    "feedforward", "embedding", "decoder", "parts", "encoder", "segformer", "cost", "data", "metrics",
-    "inference", "training", "formats", "weight_files", "checkpoints", "widgets", "checks", "cli", "__main__",
-)  # fmt: skip
 SKIPPED = {".git", ".venv", "_build", "__pycache__", "vendor"}
 PICTURE_OF_CAMVID = re.compile(r"(0001TP|0006R0|0016E5|Seq05VD)_f?\d+", re.IGNORECASE)
 
@@ -76,26 +72,11 @@ def written_by_hand(path: Path) -> str:
     if path.suffix == ".ipynb":
         cells = json.loads(text)["cells"]
         return "\n".join("".join(cell["source"]) for cell in cells if cell.get("id") not in {"badge", "setup"})
-    return re.sub(r"<!-- generated.*?<!-- end of generated -->", "", text, flags=re.DOTALL)
-
-
-def room_of(path: Path) -> str:
-    return path.relative_to(LIBRARY).parts[0].removesuffix(".py")
+    return generate.SECTION.sub("", text) if str(path.relative_to(ROOT)) in generate.SECTIONS else text
 
 
 def syntax() -> dict[Path, ast.Module]:
     return {path: ast.parse(path.read_text()) for path in sorted(LIBRARY.rglob("*.py"))}
-
-
-def imported(tree: ast.Module) -> Iterator[str]:
-    """The dotted names of what a file imports, those inside functions too."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (name.name for name in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "imports are written in full: from segformer_edu.x import y"
-            names = [f".{name.name}" for name in node.names] if node.module == "segformer_edu" else [""]
-            yield from (f"{node.module}{name}" for name in names)
 
 
 def test_address_of_the_repository_is_written_once():
@@ -105,10 +86,25 @@ def test_address_of_the_repository_is_written_once():
     assert places == ["_config.yml"]
 
 
-def test_readme_is_as_generated():
-    text = (ROOT / "README.md").read_text()
-    assert "pip install git+" in text
-    assert generate.with_generated_section(text) == text, "run: make generate"
+@pytest.mark.parametrize(("name", "holds"), [
+    ("README.md", "pip install git+"), ("pyproject.toml", "[project.urls]"), ("CITATION.cff", "repository-code: "),
+])  # fmt: skip
+def test_file_is_as_generated(name, holds):
+    text = (ROOT / name).read_text()
+    assert holds in generate.SECTION.search(text)[0]
+    assert generate.with_generated_section(name, text) == text, "run: make generate"
+
+
+def test_version_stands_in_one_place():
+    """pyproject.toml's; what is installed and what is cited follow it."""
+    assert segformer_edu.__version__ == PROJECT["version"] == generate.version()
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == PROJECT["version"]
+
+
+def test_the_package_ships_its_types():
+    assert (LIBRARY / "py.typed").is_file()
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    assert settings["package-data"] == {"segformer_edu": ["py.typed"]}
 
 
 def test_no_picture_of_camvid_is_in_the_repository():
@@ -144,8 +140,11 @@ def test_every_pin_is_exact_and_in_the_librarys_ranges():
 
 def test_every_pin_can_be_installed_under_every_python_3_11():
     """Debian's is 3.11.2: `make book` fails there if a package asks for a later one."""
+    pins = {canonicalize_name(pin.name) for pin in requirements("requirements.txt")}
     asked = {
-        pin.name: distribution(pin.name).metadata.get("Requires-Python") for pin in requirements("requirements.txt")
+        name: package.metadata.get("Requires-Python")
+        for package in distributions()  # all of the pins in the book's environment, some of them in others
+        if (name := canonicalize_name(package.metadata["Name"])) in pins
     }
     later = {name: wanted for name, wanted in asked.items() if not SpecifierSet(wanted or "").contains("3.11.0")}
     assert later == {}
@@ -153,30 +152,35 @@ def test_every_pin_can_be_installed_under_every_python_3_11():
 
 def test_library_imports_its_dependencies_and_nothing_else():
     known = {canonicalize_name(dependency.name) for dependency in DEPENDENCIES}
+    at_hand = sys.stdlib_module_names | {"segformer_edu", "typing_extensions"}  # the last under TYPE_CHECKING alone
     distributions = packages_distributions()
     foreign = {}
     for path, tree in syntax().items():
-        for name in {name.split(".")[0] for name in imported(tree)} - sys.stdlib_module_names - {"segformer_edu"}:
+        for name in {name.split(".")[0] for name in floors.imported(tree)} - at_hand:
             owners = distributions.get(name, [name])  # Python 3.10 does not find the owner of every name
             if not known & {canonicalize_name(owner) for owner in owners}:
                 foreign[name] = str(path)
     assert foreign == {}
 
 
-def test_every_room_has_its_place():
-    rooms = {room_of(path) for path in syntax() if path.name != "__init__.py" or path.parent != LIBRARY}
-    assert rooms - set(ROOMS) == set(), "say in ROOMS which rooms the new one may import from"
+def test_floors_import_from_floors_below_them():
+    assert {"model", "data", "validation"} <= floors.imports().keys()
 
 
-def test_rooms_import_from_rooms_before_them():
-    backwards = []
+def test_a_floor_that_imports_from_above_is_found(monkeypatch):
+    upside_down = dict(reversed(floors.FLOORS.items()))
+    monkeypatch.setattr(floors, "FLOORS", upside_down)
+    with pytest.raises(ValueError, match="does not stand below"):
+        floors.imports()
+
+
+def test_imports_are_written_in_full_and_go_round_in_no_circle():
+    graph = {}
     for path, tree in syntax().items():
-        if path == LIBRARY / "__init__.py":
-            continue
-        later = ROOMS[ROOMS.index(room_of(path)) + 1 :]
-        rooms = {name.split(".")[1] for name in imported(tree) if name.startswith("segformer_edu.")}
-        backwards += [f"{path.relative_to(ROOT)} imports {room}" for room in rooms if room in later]
-    assert backwards == []
+        module = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        graph[module] = {name for name in floors.imported(tree) if name.startswith(("segformer_edu.", "."))}
+    assert [name for names in graph.values() for name in names if name.startswith(".")] == []
+    TopologicalSorter(graph).prepare()  # raises CycleError
 
 
 def test_public_names_exist_and_are_sorted():
@@ -246,3 +250,11 @@ def test_output_stripping_leaves_a_clean_chapter_alone(tmp_path):
     dirty = tmp_path / "dirty.ipynb"
     dirty.write_text(json.dumps(notebook))
     assert subprocess.run([*command, dirty], check=False).returncode == 1
+
+
+def test_the_core_is_light():
+    """Nothing that only pages, downloads or other formats need is loaded with the library."""
+    heavy = ["matplotlib", "IPython", "ipywidgets", "requests", "huggingface_hub", "transformers", "PIL.PngImagePlugin"]
+    code = f"import sys, segformer_edu; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,7 +1,8 @@
-"""The workflows of .github: their schema, least permissions, and that whatever they name is there."""
+"""What stands in .github and .devcontainer: schemas, least permissions, and that whatever is named there is there."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -9,12 +10,15 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import generate
 import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 READS, WEEKLY = ({}, {"contents": "read"}), ROOT / ".github" / "workflows" / "weekly.yml"
+OWN_OF_GITHUB = r"actions/[\w-]+@v\d+"
+PYPIS = "pypa/gh-action-pypi-publish@release/v1"  # the one action that is not GitHub's: PyPI trusts no other way
 
 
 def faults(schema: str, path: Path) -> str:
@@ -50,7 +54,7 @@ def versions(path: Path) -> set[str]:
 
 
 def test_there_are_workflows():
-    assert {path.stem for path in WORKFLOWS} == {"book", "tests", "weekly"}
+    assert {path.stem for path in WORKFLOWS} == {"book", "publish", "tests", "weekly"}
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
@@ -61,6 +65,16 @@ def test_workflow_keeps_githubs_schema(path):
 def test_other_files_keep_their_schemas():
     assert faults("dependabot", ROOT / ".github" / "dependabot.yml") == ""
     assert faults("citation-file-format", ROOT / "CITATION.cff") == ""
+    for path in (ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"):
+        assert faults("github-issue-forms", path) == ""
+
+
+def test_the_container_has_the_books_python_and_a_browser():
+    container = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text())
+    (book,) = versions(WEEKLY.with_name("book.yml"))
+    assert container["image"].endswith(f"python:{book}")
+    assert "chromium" in container["onCreateCommand"]
+    assert container["updateContentCommand"] == "make .venv/.ready"
 
 
 def test_a_fault_is_found(tmp_path):
@@ -95,22 +109,38 @@ def test_pythons_are_those_that_the_library_takes_and_colabs():
     colabs = re.search(r"Python ([\d.]+)", (ROOT / "requirements-colab.txt").read_text()).group(1)
     assert min(tests, key=lambda version: int(version.split(".")[1])) == oldest
     assert book <= weekly == book | {colabs} <= tests
+    assert versions(WEEKLY.with_name("publish.yml")) == book
+    told = set(re.findall(r"Python :: (3\.\d+)", (ROOT / "pyproject.toml").read_text()))
+    assert told == tests
     assert f"COLAB_PYTHON=python{colabs}" in " ".join(commands())
     assert all(f"command -v python{version}" in (ROOT / "Makefile").read_text() for version in book)
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
 def test_actions_are_githubs_own_and_pinned_by_major_version(path):
-    for step in steps(path):
-        assert re.fullmatch(r"actions/[\w-]+@v\d+", step.get("uses", "actions/none@v0"))
+    others = [step["uses"] for step in steps(path) if not re.fullmatch(OWN_OF_GITHUB, step.get("uses", "actions/a@v0"))]
+    assert others == ([PYPIS] if path.stem == "publish" else [])
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
 def test_a_workflow_may_read_and_a_job_writes_only_what_it_must(path):
     assert yaml.safe_load(path.read_text())["permissions"] in READS
     writing = {name: job["permissions"] for name, job in jobs(path).items() if job.get("permissions", {}) not in READS}
-    expected = {"book": {"publish": {"pages": "write", "id-token": "write"}}, "weekly": {"report": {"issues": "write"}}}
+    expected = {
+        "book": {"publish": {"pages": "write", "id-token": "write"}},
+        "publish": {"publish": {"id-token": "write"}},
+        "weekly": {"report": {"issues": "write"}},
+    }
     assert writing == expected.get(path.stem, {})
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the check is written for the shell of a Linux runner")
+@pytest.mark.parametrize(("tag", "passes"), [("v{}", True), ("v0.0.0", False), ("{}", False)])
+def test_a_tag_that_is_not_the_version_is_not_published(tag, passes):
+    script = next(step["run"] for step in steps(WEEKLY.with_name("publish.yml")) if "REF_NAME" in step.get("run", ""))
+    settings = os.environ | {"GITHUB_REF_NAME": tag.format(generate.version())}
+    done = subprocess.run(["bash", "-e", "-c", script], env=settings, cwd=ROOT, capture_output=True, check=False)
+    assert (done.returncode == 0) is passes
 
 
 @pytest.mark.skipif(os.name == "nt", reason="the report is written for the shell of a Linux runner")

@@ -14,14 +14,15 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from machine import machine
 from torch import nn
 
+from results import stamp
 from segformer_edu import SKETCH, EfficientSelfAttention, Segformer
 from segformer_edu.data import Shapes
 from segformer_edu.training import Recipe, choose_device, evaluate, fit
 
 RESULT = Path(__file__).resolve().parents[1] / "results" / "assignment.json"
+SOURCES = ("segformer_edu/model/*.py", "segformer_edu/training/*.py", "segformer_edu/data/*.py", "tools/assignment.py")
 SEEDS = (0, 1, 2)
 RECIPE = Recipe(steps=240, batch_size=16, validate_every=240)
 SMALL = {"dims": (32, 64, 128, 192), "heads": (1, 2, 4, 6), "ff_expansion": 2, "num_layers": 1, "decoder_dim": 128}
@@ -59,9 +60,7 @@ def main() -> None:
         runs = [train(attention, seed) for seed in SEEDS]
         measured[name] = {"mean_iou": [round(mean_iou, 3) for mean_iou, _ in runs], "parameters": runs[0][1]}
         print(name, measured[name])
-    about = {
-        "command": "python tools/assignment.py",
-        "machine": machine("1"),
+    about = stamp("python tools/assignment.py", SOURCES, threads="1") | {
         "device": str(choose_device()),
         "cpu_minutes": round((time.process_time() - start) / 60, 1),
         "recipe": asdict(RECIPE),

@@ -18,9 +18,9 @@ from pathlib import Path
 import nbformat
 from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn
-from machine import machine
 
 from book import BUILD, CACHE, ROOT, TIMES, chapters, drop_stale_cache, environment
+from results import stamp
 
 EXECUTED = BUILD / "executed"
 REPORT = "report.xml"
@@ -88,10 +88,9 @@ def store(source: Path, seconds: float) -> None:
 
 
 def record(seconds: dict[str, float]) -> None:
-    """Write results/chapters.json."""
-    about = {
-        "command": "python tools/chapters.py --record",
-        "machine": machine(),
+    """Write results/chapters.json. The times are of no code in particular: a changed word asks for no new ones."""
+    about = stamp("python tools/chapters.py --record", sources=()) | {
+        "note": "Times as of this commit; they are not measured again whenever a chapter or the library changes.",
         "chapters": {name: {"seconds": round(took, 1)} for name, took in sorted(seconds.items())},
     }
     TIMES.parent.mkdir(exist_ok=True)

@@ -1,7 +1,7 @@
 """Ask every external link whether it still leads somewhere: `make links`. It needs the network, and a few minutes.
 
-Sphinx's linkcheck reads the book, the docstrings on its API page among it, and then README.md and CONTRIBUTING.md.
-Links inside the book need no network: `make test` checks them.
+Sphinx's linkcheck reads the book, the docstrings on its API page among it, and then the pages beside it, such as
+README.md. Links inside the book need no network: `make test` checks them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from jupyter_book.sphinx import build_sphinx
 
 from book import ROOT
 
-OUTSIDE = ("README.md", "CONTRIBUTING.md")
+OUTSIDE = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")
 SETTINGS = {
     "linkcheck_anchors_ignore_for_url": ["https://github.com/.*"],  # a script draws GitHub's anchors
     "linkcheck_report_timeouts_as_broken": False,  # a status of their own

@@ -13,11 +13,17 @@ from pathlib import Path
 
 import torch
 
-from segformer_edu import Segformer, plots, segment
+from results import stamp
+from segformer_edu import Segformer, segment
 from segformer_edu.data import Shapes
+from segformer_edu.pages import plots
 from segformer_edu.training import Recipe, evaluate, fit
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
+SOURCES = (
+    *("segformer_edu/model/*.py", "segformer_edu/training/*.py", "segformer_edu/data/*.py"),
+    *("segformer_edu/inference.py", "segformer_edu/pages/plots.py", "tools/prediction.py"),
+)
 STEPS = 600
 SHOWN = (7, 23)
 
@@ -43,11 +49,11 @@ def main() -> None:
     picture = re.search(r"base64,([^\"]+)", plots.to_html(figure, alt)).group(1)
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "prediction.webp").write_bytes(base64.b64decode(picture))
-    record = {
+    threads = str(torch.get_num_threads())
+    record = stamp("python tools/prediction.py", SOURCES, threads) | {
         "image": "prediction.webp",
         "alt": alt,
         "caption": f"The model of this book after {about} of training from nothing; validation mIoU {reached:.2f}.",
-        "command": "python tools/prediction.py",
     }
     (RESULTS / "prediction.json").write_text(json.dumps(record, indent=2) + "\n")
 

@@ -42,7 +42,7 @@ class AssignmentCounts(SphinxDirective):
             "similarities, all layers and heads": sum(layer.heads * n * keys for layer, n, keys in layers),
             "the same at ratio 1": sum(layer.heads * n * n for layer, n, _ in layers),
             "attention parameters, strided convolutions": strided,
-            "attention parameters, means": sum(4 * layer.dim**2 for layer, _, _ in layers),
+            "attention parameters, means": sum(4 * layer.to_q.in_channels**2 for layer, _, _ in layers),
         }
         lines = ["| Total | Expected |", "| --- | --- |", *(f"| {name} | {count:,} |" for name, count in rows.items())]
         return self.parse_text_to_nodes("\n".join(lines))

@@ -13,9 +13,11 @@ from pathlib import Path
 
 import torch
 import yaml
+from architecture import ChapterFiles, Floors
 from assignment_facts import AssignmentCounts, AssignmentResults
 from chapter_facts import CODE_LINES_A_MINUTE, ROOT, WORDS_A_MINUTE, read_chapter
 from docutils import nodes
+from messages import Message
 from model_diagram import draw_model
 from myst_nb.sphinx_ import NbMetadataCollector
 from sphinx.application import Sphinx
@@ -241,6 +243,9 @@ def setup(app: Sphinx) -> dict:
     app.add_directive("prediction", Prediction)
     app.add_directive("repository-command", RepositoryCommand)
     app.add_directive("executed", Executed)
+    app.add_directive("message", Message)
+    app.add_directive("floors", Floors)
+    app.add_directive("chapter-files", ChapterFiles)
     app.connect("html-page-context", mend_markup)
     app.connect("html-page-context", drop_unused_math, priority=900)
     app.connect("build-finished", drop_source_maps)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path, PurePosixPath
+from typing import cast
 
 from segformer_edu.data.pairs import PICTURES, PairedPictures
 
@@ -74,7 +75,8 @@ class CamVid(PairedPictures):
         pairs = [
             tuple(find(folder, entry) for entry in line.split()) for line in index.read_text().splitlines() if line
         ]
-        super().__init__(pairs, tuple(CLASSES), colours=tuple(CLASSES.values()), size=size, void=len(CLASSES))
+        colours, paired = tuple(CLASSES.values()), cast("list[tuple[Path, Path]]", pairs)
+        super().__init__(paired, tuple(CLASSES), colours=colours, size=size, void=len(CLASSES))
 
 
 def find(folder: Path, entry: str) -> Path:

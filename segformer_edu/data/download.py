@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import requests
 from tqdm import tqdm
@@ -52,7 +53,7 @@ class RemoteFile:
         return hashlib.sha1(b"blob %d\0" % self.size + path.read_bytes()).hexdigest() == self.blob
 
 
-def request(url: str, *, remedy: str = RUN_AGAIN, **options: object) -> requests.Response:
+def request(url: str, *, remedy: str = RUN_AGAIN, **options: Any) -> requests.Response:
     """Ask for ``url`` until an answer comes that is not worth another try, waiting twice as long each time.
 
     Args:
@@ -82,7 +83,7 @@ def request(url: str, *, remedy: str = RUN_AGAIN, **options: object) -> requests
 
 def wait(attempt: int) -> float:
     """Return the seconds to wait before an attempt, from 1 up."""
-    return 0.5 * 2**attempt
+    return 0.5 * 2.0**attempt
 
 
 def advice(url: str, reason: str, remedy: str = RUN_AGAIN) -> str:

@@ -6,6 +6,7 @@ import io
 import re
 import warnings
 from pathlib import Path
+from typing import IO, cast
 
 import numpy as np
 import torch
@@ -42,6 +43,7 @@ def open_picture(source: str | Path) -> Image.Image:
     if scheme and scheme[1].lower() not in ("http", "https"):
         raise ValueError(f"{source} begins with {scheme[0]}; expected a path, or an address with http:// or https://.")
     file = io.BytesIO(fetch_picture(str(source))) if scheme else source
+    picture: Image.Image
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large, and below Pillow's limit
@@ -127,6 +129,6 @@ def photograph(height: int = 256, width: int = 256) -> torch.Tensor:
     """
     from matplotlib import cbook  # here: it is slow to import, and nothing else of the library's core needs it
 
-    with cbook.get_sample_data("grace_hopper.jpg") as file:
+    with cast("IO[bytes]", cbook.get_sample_data("grace_hopper.jpg")) as file:
         image = to_tensor(Image.open(file))[:, :512, :512]
     return resize(image, (height, width))[None]

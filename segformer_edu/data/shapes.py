@@ -31,7 +31,8 @@ def inside_polygon(grid: torch.Tensor, sides: int | None, radius: float, angle: 
         Booleans (H, W).
     """
     if sides is None:
-        return grid.norm(dim=0) < radius
+        distances: torch.Tensor = grid.norm(dim=0)
+        return distances < radius
     apothem = radius * math.sqrt(math.pi / (sides * math.tan(math.pi / sides)))
     turns = (angle + index * 2 * math.pi / sides for index in range(sides))
     edges = [grid[0] * math.cos(turn) + grid[1] * math.sin(turn) < apothem for turn in turns]

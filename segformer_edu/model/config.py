@@ -40,12 +40,12 @@ class NormEps:
         """
         stages = list(stages)
         blocks = [block for stage in stages for block in stage.blocks]
-        reductions = [list(getattr(block.attention, "reduce", ())) for block in blocks]
+        reductions = [getattr(block.attention, "reduce", None) for block in blocks]
         norms = {
             "blocks": [norm for block in blocks for norm in (block.attention_norm, block.feed_forward_norm)],
             "stages": [stage.norm for stage in stages],
             "patches": [getattr(stage.embedding, "norm", None) for stage in stages],
-            "reductions": [layers[-1] for layers in reductions if layers],
+            "reductions": [layers[-1] for layers in reductions if isinstance(layers, nn.Sequential) and len(layers)],
         }
         return cls(**{kind: common_eps(kind, members) for kind, members in norms.items()})
 
@@ -99,6 +99,9 @@ class SegformerConfig:
     class_names: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if isinstance(value, list):
+                object.__setattr__(self, name, tuple(value))  # frozen, and JSON has lists
         check_positive(channels=self.channels)
         check_stages(
             dims=self.dims,
@@ -109,6 +112,8 @@ class SegformerConfig:
         )
         counts = {"decoder_dim": self.decoder_dim, "num_classes": self.num_classes}
         check_positive(**{name: value for name, value in counts.items() if value is not None})
+        if not isinstance(self.drop_path, int | float) or not 0 <= self.drop_path < 1:
+            raise ValueError(f"drop_path is {self.drop_path!r}; expected a probability below 1, such as 0.1.")
         if self.dialect not in DIALECTS:
             raise ValueError(f"dialect is {self.dialect!r}; expected one of {', '.join(DIALECTS)}.")
         if self.class_names is not None:
@@ -133,8 +138,7 @@ class SegformerConfig:
         known = {field.name for field in dataclasses.fields(cls)}
         if unknown := [name for name in values if name not in known]:
             raise ValueError(f"The configuration has {', '.join(unknown)}; expected {', '.join(sorted(known))}.")
-        given = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-        return cls(**given | {"norm_eps": NormEps(**given.get("norm_eps") or {})})
+        return cls(**{**values, "norm_eps": NormEps(**values.get("norm_eps") or {})})
 
     def function_differs(self, other: SegformerConfig) -> str:
         """Say what makes two models with the same weights different functions, which no shape shows; "" if nothing."""

@@ -191,7 +191,8 @@ def parameters(*modules: nn.Module) -> int:
 def run(module: nn.Module, x: Any) -> tuple[Any, Watch]:
     """Let a module work on shapes without numbers; return its result's and what it would have computed."""
     on_meta = {name: tensor.to("meta") for name, tensor in module.state_dict().items()}
-    with torch.no_grad(), Watch(on_meta.values()) as watch:
+    # a caller's inference mode would hide the convolutions inside of conv2d
+    with torch.inference_mode(False), torch.no_grad(), Watch(on_meta.values()) as watch:
         return functional_call(module, on_meta, (x,)), watch
 
 
@@ -201,12 +202,13 @@ def part_cost(stage: str, part: str, modules: list[nn.Module], x: torch.Tensor) 
     for module in modules:
         x, watch = run(module, x)
         watches.append(watch)
-    size = tuple(x.shape[-2:]) if x.ndim == 4 else (1, 1)
+    size = (x.shape[-2], x.shape[-1]) if x.ndim == 4 else (1, 1)
     return x, PartCost(stage, part, size, parameters(*modules), **summed(watches))
 
 
 def encoder_cost(mit: MiT, x: torch.Tensor) -> Iterator[tuple[torch.Tensor, list[PartCost]]]:
     """Yield each stage's map and what its parts cost."""
+    made: Any  # a Stage, or what a reader has in its place
     for number, made in enumerate(mit.stages, start=1):
         stage, rows = f"stage {number}", []
         parts = {
@@ -223,7 +225,10 @@ def encoder_cost(mit: MiT, x: torch.Tensor) -> Iterator[tuple[torch.Tensor, list
 
 def decoder_cost(decoder: nn.Module, maps: list[torch.Tensor], executed: Watch) -> list[PartCost]:
     """Count a decoder as the paper writes it: project each map at its own size, fuse and classify at the first's."""
-    size, places = tuple(maps[0].shape[-2:]), [x.shape[-2] * x.shape[-1] for x in maps]
+    size, places = (maps[0].shape[-2], maps[0].shape[-1]), [x.shape[-2] * x.shape[-1] for x in maps]
+    project: Any
+    fuse: Any
+    classify: Any
     if isinstance(decoder, MLPDecoder):
         project, (fuse, classify) = decoder.to_fused, decoder.to_segmentation
     elif isinstance(decoder, SegformerHead):
@@ -263,7 +268,7 @@ def cost(model: Segformer | ImageClassifier | MiT, size: int | tuple[int, int]) 
 
     Source: the paper, Tables 1, 6 and 7. Explained in chapter 8.
     """
-    mit = getattr(model, "mit", model)
+    mit: Any = getattr(model, "mit", model)
     if not isinstance(model, nn.Module) or not hasattr(mit, "stages"):
         raise TypeError(f"The model is a {type(model).__name__}; expected a Segformer, an ImageClassifier or a MiT.")
     height, width = size if isinstance(size, tuple | list) and len(size) == 2 else (size, size)
@@ -271,10 +276,11 @@ def cost(model: Segformer | ImageClassifier | MiT, size: int | tuple[int, int]) 
     x = torch.empty(1, mit.config.channels, height, width, device="meta", dtype=next(model.parameters()).dtype)
     check_map(x, mit.config.channels, smallest=SMALLEST_IMAGE)
     maps, stages = zip(*encoder_cost(mit, x))
+    whole: Any = model
     rows, executed = [row for stage in stages for row in stage], None
     if hasattr(model, "decoder"):
-        executed = run(model.decoder, list(maps))[1]
-        rows += decoder_cost(model.decoder, list(maps), executed)
+        executed = run(whole.decoder, list(maps))[1]
+        rows += decoder_cost(whole.decoder, list(maps), executed)
     elif hasattr(model, "head"):
-        rows.append(part_cost("head", "head", [model.head], maps[-1].mean(dim=(2, 3)))[1])
-    return Cost((height, width), tuple(rows), executed and executed.macs)
+        rows.append(part_cost("head", "head", [whole.head], maps[-1].mean(dim=(2, 3)))[1])
+    return Cost((height, width), tuple(rows), executed.macs if executed else None)

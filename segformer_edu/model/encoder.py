@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import islice
 
 import torch
@@ -11,7 +12,7 @@ from torch import nn
 from segformer_edu.model.config import ConfiguredModule, NormEps, SegformerConfig
 from segformer_edu.model.drop_path import DropPath
 from segformer_edu.model.parts import SKETCH, Parts
-from segformer_edu.validation import check_map, check_positive, check_stages
+from segformer_edu.validation import check_map
 
 SMALLEST_IMAGE = 32
 """Side of the smallest image, in pixels: the fourth stage then has one pixel."""
@@ -153,9 +154,15 @@ class MiT(ConfiguredModule):
         parts: Parts = SKETCH,
     ) -> None:
         super().__init__()
-        check_positive(channels=channels)
-        check_stages(
-            dims=dims, heads=heads, ff_expansion=ff_expansion, reduction_ratio=reduction_ratio, num_layers=num_layers
+        config = SegformerConfig(  # which refuses what are no sizes
+            channels=channels,
+            dims=dims,
+            heads=heads,
+            ff_expansion=ff_expansion,
+            reduction_ratio=reduction_ratio,
+            num_layers=num_layers,
+            drop_path=drop_path,
+            dialect=parts.dialect,
         )
         stage_kernel_stride_pad = ((7, 4, 3), (3, 2, 1), (3, 2, 1), (3, 2, 1))
         all_dims = (channels, *dims)
@@ -167,31 +174,11 @@ class MiT(ConfiguredModule):
         for (dim_in, dim_out), (kernel, stride, padding), layers, expansion, head_count, ratio in zip(
             dim_pairs, stage_kernel_stride_pad, num_layers, ff_expansion, heads, reduction_ratio
         ):
-            self.stages.append(
-                Stage(
-                    dim_in,
-                    dim_out,
-                    kernel_size=kernel,
-                    stride=stride,
-                    padding=padding,
-                    heads=head_count,
-                    reduction_ratio=ratio,
-                    expansion_factor=expansion,
-                    drop_path=list(islice(rates, layers)),
-                    parts=parts,
-                )
-            )
-        self.config = SegformerConfig(
-            channels=channels,
-            dims=tuple(dims),
-            heads=tuple(heads),
-            ff_expansion=tuple(ff_expansion),
-            reduction_ratio=tuple(reduction_ratio),
-            num_layers=tuple(num_layers),
-            norm_eps=NormEps.of(self.stages),
-            drop_path=drop_path,
-            dialect=parts.dialect,
-        )
+            patch = {"kernel_size": kernel, "stride": stride, "padding": padding}
+            block = {"heads": head_count, "reduction_ratio": ratio, "expansion_factor": expansion}
+            own_rates = list(islice(rates, layers))
+            self.stages.append(Stage(dim_in, dim_out, **patch, **block, drop_path=own_rates, parts=parts))
+        self.config = replace(config, norm_eps=NormEps.of(self.stages))
 
     def forward(self, x: torch.Tensor, return_layer_outputs: bool = False) -> torch.Tensor | list[torch.Tensor]:
         check_map(x, self.config.channels, smallest=SMALLEST_IMAGE)

@@ -63,7 +63,7 @@ def is_pointwise(layer: nn.Module) -> bool:
 
     Source: built in chapter 10.
     """
-    if not is_untouched(layer, nn.Conv2d):
+    if not (isinstance(layer, nn.Conv2d) and is_untouched(layer, nn.Conv2d)):
         return False
     return layer.kernel_size == layer.stride == (1, 1) and layer.groups == 1 and layer.padding == (0, 0)
 
@@ -77,7 +77,7 @@ def is_recorded(x: object) -> bool:
 
 
 class FastMixFeedForward(DepthwiseMixFeedForward):
-    """``DepthwiseMixFeedForward`` in strips of rows; while it learns, GELU's result is computed again, not kept.
+    """The ``DepthwiseMixFeedForward`` in strips of rows; while it learns, GELU's result is computed again, not kept.
 
     Args:
         dim: channels of the map.
@@ -126,7 +126,7 @@ class FastMixFeedForward(DepthwiseMixFeedForward):
 
 
 class FastSegformerHead(SegformerHead):
-    """``SegformerHead`` collapsed: one small matrix a scale, applied before the map is upsampled.
+    """The ``SegformerHead`` collapsed: one small matrix a scale, applied before the map is upsampled.
 
     Up to its BatchNorm the decoder is linear, and bilinear upsampling commutes with a linear map of the channels. So
     projection and fusion are one matrix a scale, which works on the small map; in evaluation the BatchNorm is a part of

@@ -106,4 +106,5 @@ def peak_megabytes(candidate: Callable[[], object], device: str | torch.device =
         seen.export_chrome_trace(str(trace))
         events = [event for event in json.loads(trace.read_text())["traceEvents"] if event["name"] == "[memory]"]
     events.sort(key=lambda event: event["ts"])
-    return max(accumulate((event["args"]["Bytes"] for event in events), initial=0)) / 1e6
+    peak: int = max(accumulate((event["args"]["Bytes"] for event in events), initial=0))
+    return peak / 1e6

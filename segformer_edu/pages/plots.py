@@ -29,7 +29,7 @@ BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILION, PINK = PALETTE = (
 LINES = (BLUE, VERMILION, GREEN, PINK, ORANGE, SKY, BLACK)
 MARKERS = "os^Dvx*"
 
-STYLE = {
+STYLE: dict[Any, Any] = {  # matplotlib has a type of its own for the keys, with hundreds of names
     "font.size": 11,
     "axes.titlesize": 11,
     "axes.grid": True,
@@ -44,7 +44,7 @@ STYLE = {
 
 
 def figure(
-    rows: int = 1, columns: int = 1, *, width: float = 7.0, height: float = 3.2, **options: object
+    rows: int = 1, columns: int = 1, *, width: float = 7.0, height: float = 3.2, **options: Any
 ) -> tuple[Figure, np.ndarray]:
     """A figure in the book's look and its axes, always an array (rows, columns). Sizes in inches, 100 pixels each."""
     with mpl.rc_context(STYLE):
@@ -99,12 +99,11 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]], caption: str)
 
 def as_picture(image: torch.Tensor | np.ndarray) -> np.ndarray:
     """A tensor (3, H, W), (1, H, W) or (H, W) as the array that matplotlib draws; arrays pass as they are."""
-    if isinstance(image, torch.Tensor):
-        image = image.detach().cpu().numpy()
-        if image.ndim == 3:
-            image = image.transpose(1, 2, 0)  # (C, H, W) → (H, W, C)
-    image = image[..., 0] if image.ndim == 3 and image.shape[-1] == 1 else image
-    return image.clip(0, 1) if image.ndim == 3 else image
+    array = image.detach().cpu().numpy() if isinstance(image, torch.Tensor) else image
+    if isinstance(image, torch.Tensor) and array.ndim == 3:
+        array = array.transpose(1, 2, 0)  # (C, H, W) → (H, W, C)
+    array = array[..., 0] if array.ndim == 3 and array.shape[-1] == 1 else array
+    return array.clip(0, 1) if array.ndim == 3 else array
 
 
 def images(
@@ -155,7 +154,8 @@ def principal_colours(features: torch.Tensor) -> torch.Tensor:
     directions = torch.linalg.eigh(tokens.T @ tokens).eigenvectors[:, -3:].flip(-1)  # (C, 3), the largest first
     colours = tokens @ directions
     low, high = colours.quantile(colours.new_tensor([0.02, 0.98]), dim=0)
-    return rearrange((colours - low) / (high - low), "(h w) c -> c h w", h=features.shape[-2]).clamp(0, 1)
+    stretched: torch.Tensor = (colours - low) / (high - low)
+    return rearrange(stretched, "(h w) c -> c h w", h=features.shape[-2]).clamp(0, 1)
 
 
 def categories(
@@ -388,7 +388,7 @@ def overlay(
         raise ValueError(f"The class map is {tuple(mask.shape)}, its picture {size}; expected the same size.")
     step = -(-max(size) // 720)  # as many pixels as the figure has room for
     places = (slice(None, None, step), slice(None, None, step))
-    picture = as_picture(picture[(..., *places)] if isinstance(picture, torch.Tensor) else picture[places])
+    picture = as_picture(picture[..., places[0], places[1]] if isinstance(picture, torch.Tensor) else picture[places])
     small, found = mask[places], shares(mask, classes)
     shown = list(found)[:most]
     patches = [Patch(label=f"{i}  {name}  {percent(found[name])}") for i, name in enumerate(shown, start=1)]

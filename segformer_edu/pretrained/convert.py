@@ -27,10 +27,12 @@ class ConvertedStateDict(dict[str, torch.Tensor]):
         title: the same for a message.
         is_sketch: whether the weights are the sketch's, not those of the paper's model.
         norm_eps: the eps that the layer norms of that implementation have; ``segformer_b0(…, norm_eps=…)`` takes it.
+        left_out: names that are no part of the model, such as a loss's.
     """
 
-    def __init__(self, entries: Mapping[str, torch.Tensor], format: Format) -> None:
+    def __init__(self, entries: Mapping[str, torch.Tensor], format: Format, left_out: list[str]) -> None:
         super().__init__(entries)
+        self.left_out = left_out
         self.format, self.title = format.name, format.title
         self.is_sketch: bool = format.is_sketch
         self.norm_eps: NormEps = format.norm_eps
@@ -57,6 +59,19 @@ def convert_state_dict(state_dict: Mapping[str, torch.Tensor]) -> ConvertedState
 
     Source: chapter 9; names read from the code of each implementation.
     """
+    done = converted(state_dict)
+    if done.left_out:
+        warnings.warn(what_was_left_out(done), stacklevel=2)
+    return done
+
+
+def what_was_left_out(done: ConvertedStateDict) -> str:
+    """Say which names were left out."""
+    return f"Left out, as no part of the model: {listed(done.left_out, 8)}."
+
+
+def converted(state_dict: Mapping[str, torch.Tensor]) -> ConvertedStateDict:
+    """Do what ``convert_state_dict`` does, and leave the warning to the caller."""
     if not isinstance(state_dict, Mapping) or not all(
         isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state_dict.items()
     ):
@@ -71,26 +86,25 @@ def convert_state_dict(state_dict: Mapping[str, torch.Tensor]) -> ConvertedState
             entries[found.ours] = value
         elif not re.match(re.escape(prefix) + format.unused, name):
             strangers[name] = value
-    leave_out_or_refuse(strangers, state_dict, format, prefix)
+    left_out = extras(strangers, state_dict, format, prefix)
     try:
         for step in format.steps:
             entries = step(entries)
     except (RuntimeError, IndexError) as error:
         raise ValueError(f"Names of {format.title}, but shapes that no SegFormer has: {error}") from error
-    return ConvertedStateDict(entries, format)
+    return ConvertedStateDict(entries, format, left_out)
 
 
-def leave_out_or_refuse(
+def extras(
     strangers: Mapping[str, torch.Tensor], state_dict: Mapping[str, torch.Tensor], format: Format, prefix: str
-) -> None:
-    """Warn of names that training left beside the model; raise ValueError if there are others."""
+) -> list[str]:
+    """Return the names that training left beside the model; raise ValueError if there are others."""
     own = {top(name) for name in state_dict.keys() - strangers.keys()} if not prefix else {prefix.split(".")[0]}
-    extras = {name for name in strangers if is_extra(name, strangers, prefix, own)}
-    others = [name for name in strangers if name not in extras]
+    copies = {name for name in strangers if find(format, name)}  # such as a teacher's
+    others = [name for name in strangers if name in copies or not is_extra(name, strangers, prefix, own)]
     if others:
         raise ValueError(refusal(others, len(state_dict), format, prefix))
-    if extras:
-        warnings.warn(f"Left out, as no part of the model: {listed(sorted(extras), 8)}.", stacklevel=3)
+    return sorted(strangers)
 
 
 def is_extra(name: str, strangers: Mapping[str, torch.Tensor], prefix: str, own: set[str]) -> bool:

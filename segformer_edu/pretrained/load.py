@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -18,7 +18,7 @@ from segformer_edu.model.encoder import MiT
 from segformer_edu.model.parts import FAST, PAPER, SKETCH, Parts
 from segformer_edu.model.segformer import Segformer
 from segformer_edu.model.variants import DROP_PATH, VARIANTS, ImageClassifier, initialize_head
-from segformer_edu.pretrained.convert import ConvertedStateDict, convert_state_dict
+from segformer_edu.pretrained.convert import ConvertedStateDict, converted, what_was_left_out
 from segformer_edu.pretrained.names import KERNELS, OWN, STAGES
 from segformer_edu.pretrained.read import WeightFile, read_weights
 from segformer_edu.validation import check_positive
@@ -77,15 +77,15 @@ def load_pretrained(
     counts = {"num_classes": num_classes, "channels": channels}
     check_positive(**{name: value for name, value in counts.items() if value is not None})
     file = read_weights(source)
+    notes: list[str] = []
     try:
-        weights, config, assumed = understand(file, heads, norm_eps)
-        weights, config, news = adapt(weights, config, num_classes, channels)
+        weights, config = understand(file, heads, norm_eps, notes)
+        weights, config = adapt(weights, config, num_classes, channels, notes)
         model = build(weights, config, parts)
-    except (KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
-        missing = f"it lacks {error}, so it is not a whole SegFormer." if isinstance(error, KeyError) else error
-        raise ValueError(f"{source}: {missing}") from error
-    for said in filter(None, (assumed, *news)):
-        warnings.warn(f"{source} {said}", stacklevel=2)
+    except (TypeError, ValueError, IndexError, RuntimeError) as error:
+        raise ValueError(f"{source}: {error}") from error
+    for note in notes:
+        warnings.warn(f"{source}: {note}", stacklevel=2)
     return model.eval()
 
 
@@ -93,25 +93,19 @@ def load_pretrained(
 
 
 def understand(
-    file: WeightFile, heads: tuple[int, ...] | None, norm_eps: NormEps | None
-) -> tuple[Weights, SegformerConfig, str]:
-    """Bring a file's weights under this library's names, and find out what model they are of.
-
-    Returns:
-        The weights, the record, and what was assumed, in words.
-    """
-    if file.config is not None:
-        config = SegformerConfig.from_dict(file.config)
-        known = file.entries if config.dialect == "custom" else convert_state_dict(file.entries)
-        weights = without_prefix(known)
-        assumed = ""
+    file: WeightFile, heads: tuple[int, ...] | None, norm_eps: NormEps | None, notes: list[str]
+) -> tuple[Weights, SegformerConfig]:
+    """Bring a file's weights under this library's names, and find out what model they are of; note what was assumed."""
+    record = SegformerConfig.from_dict(file.config) if file.config is not None else None
+    if record is not None and record.dialect == "custom":
+        weights, config = without_prefix(file.entries), record
     else:
-        converted = convert_state_dict(file.entries)
-        weights = dict(converted)
-        config, assumed = guess(converted, file.description, is_told=(heads is not None, norm_eps is not None))
+        done = converted(file.entries)
+        if done.left_out:
+            notes.append(what_was_left_out(done))
+        weights, config = dict(done), record or guess(done, file.description, heads, norm_eps, notes)
     check_numbers(weights)
-    given = {"heads": tuple(heads) if heads else config.heads, "norm_eps": norm_eps or config.norm_eps}
-    return weights, replace(config, **given), assumed
+    return weights, replace(config, heads=tuple(heads or config.heads), norm_eps=norm_eps or config.norm_eps)
 
 
 def without_prefix(entries: Mapping[str, torch.Tensor]) -> Weights:
@@ -121,27 +115,36 @@ def without_prefix(entries: Mapping[str, torch.Tensor]) -> Weights:
 
 
 def guess(
-    converted: ConvertedStateDict, description: Mapping[str, Any], is_told: tuple[bool, bool]
-) -> tuple[SegformerConfig, str]:
+    done: ConvertedStateDict,
+    description: Mapping[str, Any],
+    heads: tuple[int, ...] | None,
+    norm_eps: NormEps | None,
+    notes: list[str],
+) -> SegformerConfig:
     """Read a model's sizes off its shapes, and the rest off config.json or what its implementation always has."""
     description = description if description.get("model_type") == "segformer" else {}  # not another library's
-    sizes = sizes_of(converted)
+    try:
+        sizes = sizes_of(done)
+    except KeyError as error:
+        raise ValueError(f"it lacks {error}: names of {done.title}, not a whole SegFormer.") from error
     check_description(description, sizes)
-    heads = tuple(description.get("num_attention_heads", HEADS))
-    assumed = [] if is_told[0] or "num_attention_heads" in description else [f"heads {heads}, as all published sizes"]
-    if converted.format == OWN.name and not is_told[1]:
-        assumed.append(f"{converted.norm_eps}, as a fresh model")
-    told = f"does not say everything; assumed: {' and '.join(assumed)}. Other ones: heads=, norm_eps=."
-    config = SegformerConfig(
+    told_heads = tuple(heads or description.get("num_attention_heads", HEADS))
+    assumed = []
+    if heads is None and "num_attention_heads" not in description:
+        assumed.append(f"heads={told_heads}, as all published sizes have")
+    if norm_eps is None and done.format == OWN.name:
+        assumed.append(f"norm_eps={done.norm_eps}, as a fresh model has")
+    if assumed:
+        notes.append(f"the file does not say everything; assumed: {' and '.join(assumed)}. Give others if wrong.")
+    return SegformerConfig(
         **sizes,
-        heads=heads,
-        norm_eps=converted.norm_eps,
-        drop_path=description.get("drop_path_rate", 0.0 if converted.is_sketch else DROP_PATH),
-        dropout=None if converted.is_sketch else description.get("classifier_dropout_prob"),
-        dialect="sketch" if converted.is_sketch else "paper",
-        class_names=told_class_names(description, sizes["num_classes"]) if "num_classes" in sizes else None,
+        heads=told_heads,
+        norm_eps=done.norm_eps,
+        drop_path=description.get("drop_path_rate", 0.0 if done.is_sketch else DROP_PATH),
+        dropout=None if done.is_sketch else description.get("classifier_dropout_prob"),
+        dialect="sketch" if done.is_sketch else "paper",
+        class_names=told_class_names(description, sizes["num_classes"], notes) if "num_classes" in sizes else None,
     )
-    return config, told if assumed else ""
 
 
 def sizes_of(weights: ConvertedStateDict) -> dict[str, Any]:
@@ -209,12 +212,12 @@ def check_description(description: Mapping[str, Any], sizes: Mapping[str, Any]) 
             )
 
 
-def told_class_names(description: Mapping[str, Any], count: int) -> tuple[str, ...] | None:
+def told_class_names(description: Mapping[str, Any], count: int, notes: list[str]) -> tuple[str, ...] | None:
     """Read the names of ``count`` classes off config.json of transformers, each of them another.
 
     Returns:
         The names; None where there are none, or transformers' own "LABEL_0", "LABEL_1", …. With names that do not fit
-        the weights, "class 0", "class 1", … and a warning: None would let 19 classes pass for Cityscapes'.
+        the weights, "class 0", "class 1", … and a note: None would let 19 classes pass for Cityscapes'.
     """
     told = description.get("id2label") or {}
     entries = told if isinstance(told, Mapping) else {}
@@ -225,10 +228,9 @@ def told_class_names(description: Mapping[str, Any], count: int) -> tuple[str, .
     wrong = [f"no name for {number}" for number in numbers if not names.get(number)]
     wrong += [f"one for {number}" for number in names if number not in numbers]
     if wrong:
-        warnings.warn(
+        notes.append(
             f"id2label in config.json has {', '.join(wrong[:4])}{', …' if wrong[4:] else ''}; expected names for 0 to "
-            f"{count - 1}, the classes of these weights. They are called by number until you correct it.",
-            stacklevel=5,
+            f"{count - 1}, the classes of these weights. They are called by number until you correct it."
         )
         return tuple(f"class {number}" for number in numbers)
     times = Counter(names.values())  # ImageNet's crane is a bird and a machine
@@ -239,14 +241,13 @@ def told_class_names(description: Mapping[str, Any], count: int) -> tuple[str, .
 
 
 def adapt(
-    weights: Weights, config: SegformerConfig, num_classes: int | None, channels: int | None
-) -> tuple[Weights, SegformerConfig, list[str]]:
-    """Fit weights and record to the classes and channels that were asked for; say in words what was done."""
-    news = []
+    weights: Weights, config: SegformerConfig, num_classes: int | None, channels: int | None, notes: list[str]
+) -> tuple[Weights, SegformerConfig]:
+    """Fit weights and record to the classes and channels that were asked for; note what was done."""
     if channels not in (None, config.channels):
         weights, said = with_channels(weights, channels)
         config = replace(config, channels=channels)
-        news.append(said)
+        notes.append(said)
     if config.num_classes is None and num_classes is None:
         raise ValueError(
             "an encoder alone, with neither decoder nor classifier. For a new decoder say how many classes it is to "
@@ -254,8 +255,8 @@ def adapt(
         )
     if num_classes not in (None, config.num_classes):
         weights, config, said = with_classes(weights, config, num_classes)
-        news.append(said)
-    return weights, config, news
+        notes.append(said)
+    return weights, config
 
 
 def with_channels(weights: Weights, channels: int) -> tuple[Weights, str]:
@@ -266,12 +267,12 @@ def with_channels(weights: Weights, channels: int) -> tuple[Weights, str]:
     if channels > own:
         more = filters.new_zeros(filters.shape[0], channels - own, *filters.shape[2:])
         return weights | {name: torch.cat([filters, more], dim=1)}, (
-            f"takes {own} channels; the first {own} of {channels} keep the file's filters, the others start at zero, "
+            f"the file takes {own} channels; the first {own} of {channels} keep its filters, the others start at zero, "
             f"so that they change nothing before they are trained."
         )
     share = filters.sum(dim=1, keepdim=True) / channels
     return weights | {name: share.repeat(1, channels, 1, 1)}, (
-        f"takes {own} channels; each of {channels} gets the sum of the file's filters divided by {channels}, as if "
+        f"the file takes {own} channels; each of {channels} gets the sum of its filters divided by {channels}, as if "
         f"their mean were shown in all {own}."
     )
 
@@ -282,14 +283,14 @@ def with_classes(weights: Weights, config: SegformerConfig, num_classes: int) ->
     if config.decoder_dim is not None:
         config = replace(config, num_classes=num_classes, class_names=None)
         last = {name: value for name, value in fresh_decoder(config).items() if name.startswith(LAST)}
-        return weights | last, config, f"has {own} classes; the last layer is drawn anew for {num_classes}."
+        return weights | last, config, f"the file has {own} classes; the last layer is drawn anew for {num_classes}."
     variant = variant_of(config)
     width = VARIANTS[variant]["decoder_dim"] if variant and not is_sketch else WIDTH
     config = replace(config, decoder_dim=width, num_classes=num_classes, class_names=None)
     encoder = {name: value for name, value in weights.items() if not name.startswith("head.")}
     left = "" if own is None else f" (its classifier of whole images, {own} classes, is left out)"
-    said = f"has no decoder{left}; one of width {width} is drawn anew for {num_classes} classes, to be trained first."
-    return encoder | fresh_decoder(config), config, said
+    said = f"the file has no decoder{left}; one of width {width} is drawn anew for {num_classes} classes."
+    return encoder | fresh_decoder(config), config, f"{said} It has to be trained before it says anything."
 
 
 def fresh_decoder(config: SegformerConfig) -> Weights:
@@ -316,10 +317,11 @@ def make(config: SegformerConfig, parts: Parts) -> Segformer | ImageClassifier:
     """Make the model that a record describes, weights undrawn on the device "meta"."""
     parts = fitting_parts(config, parts).with_norm_eps(config.norm_eps)
     parts = parts if config.dropout is None else parts.with_dropout(config.dropout)
-    common = {"drop_path": config.drop_path, "parts": parts}
+    common: dict[str, Any] = {"drop_path": config.drop_path, "parts": parts}
     with torch.device("meta"):  # shapes alone: nothing is drawn, and a mistake costs no memory
         if config.decoder_dim is None:
-            return ImageClassifier(MiT(**config.sizes(), **common), config.num_classes, config.class_names)
+            num_classes = cast(int, config.num_classes)  # ``adapt`` refuses an encoder alone
+            return ImageClassifier(MiT(**config.sizes(), **common), num_classes, config.class_names)
         rest = {name: getattr(config, name) for name in ("decoder_dim", "num_classes", "class_names")}
         return Segformer(**config.sizes(), **rest, **common)
 
@@ -353,7 +355,7 @@ def build(weights: Weights, config: SegformerConfig, parts: Parts) -> Segformer 
     if problems := differences(weights, model.state_dict()):
         variant = variant_of(config) or "no published size"
         raise ValueError(
-            f"does not fit the model that its shapes describe ({variant}: dims {config.dims}, layers "
+            f"it does not fit the model that its shapes describe ({variant}: dims {config.dims}, layers "
             f"{config.num_layers}): it {'; it '.join(problems[:5])}"
             + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
             + ". The file is incomplete or of another model; nothing was loaded."
@@ -361,8 +363,9 @@ def build(weights: Weights, config: SegformerConfig, parts: Parts) -> Segformer 
     if all(value.dtype == torch.float64 for value in weights.values() if value.is_floating_point()):
         model = model.double()
     model = model.to_empty(device="cpu")
-    if config.dialect != "sketch":
-        model = model.to(memory_format=torch.channels_last)  # as the builders have it
+    if config.dialect in ("paper", "fast"):
+        # as the builders have it
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in the stubs
     model.load_state_dict(weights)
     return model
 

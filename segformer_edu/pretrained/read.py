@@ -18,7 +18,7 @@ WHOLE = ("model.safetensors", "pytorch_model.bin")
 INDEX = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 CONFIGURATION = "config.json"
 RECORD = "segformer_edu"
-"""Under this name config.json and a safetensors header hold what a model of this library is."""
+"""Under this name a safetensors header, and config.json in this library's form, hold what a model of it is."""
 WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "network", "net", "module", "weights")
 """Under these names trainings put a state dict among other things."""
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
@@ -125,7 +125,8 @@ def check_digest(path: Path) -> None:
 def read_folder(folder: Path) -> WeightFile:
     """Read a folder as ``save_pretrained`` and transformers write it: weights, in one file or several, config.json."""
     description = read_json(folder / CONFIGURATION) if (folder / CONFIGURATION).is_file() else {}
-    record = description.get(RECORD)
+    # only in this library's own form: transformers would carry a record along that its next training makes untrue
+    record = description.get(RECORD) if description.get("model_type") == RECORD else None
     for name in WHOLE:
         if (folder / name).is_file():
             entries, inside = read_file(folder / name)

@@ -6,6 +6,7 @@ import json
 import os
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,9 @@ Weights = dict[str, torch.Tensor]
 def save_pretrained(model: Segformer | ImageClassifier, folder: str | Path, format: str = "segformer_edu") -> Path:
     """Write a model into a folder from which ``load_pretrained`` makes the same function again, bit for bit.
 
-    Two files are written, model.safetensors and config.json; both say what the model is: sizes, heads, eps, class
-    names. A folder in Hugging Face's form can also be read by transformers. What stood there under these names is
-    replaced once both are complete.
+    Two files are written, model.safetensors and config.json. What the model is, with sizes, heads, eps and class names,
+    stands in the header of the first, and in this library's form in the second too. A folder in Hugging Face's form can
+    also be read by transformers. What stood there under these names is replaced once both are complete.
 
     Args:
         model: a ``Segformer`` or ``ImageClassifier``, in training or not, also inside DataParallel or torch.compile.
@@ -53,11 +54,10 @@ def save_pretrained(model: Segformer | ImageClassifier, folder: str | Path, form
     weights, description = FORMS[format](model)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    record = model.config.to_dict()
     parts = [folder / f"{name}.part" for name in (WHOLE[0], CONFIGURATION)]
     contiguous = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
-    save_file(contiguous, parts[0], metadata={"format": "pt", RECORD: json.dumps(record)})
-    parts[1].write_text(json.dumps(description | {RECORD: record}, indent=2, ensure_ascii=False), encoding="utf-8")
+    save_file(contiguous, parts[0], metadata={"format": "pt", RECORD: json.dumps(model.config.to_dict())})
+    parts[1].write_text(json.dumps(description, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     for part in parts:
         os.replace(part, part.with_suffix(""))
     return folder
@@ -83,10 +83,14 @@ def check_described(model: Segformer | ImageClassifier) -> None:
     config, problems = model.config, []
     if config.dialect != "custom":
         problems = differences(model.state_dict(), make(config, FAST).state_dict())
-    blocks = [[block.attention for block in stage.blocks] for stage in model.mit.stages]
+    stages: list[Any] = list(model.mit.stages)
+    blocks = [[block.attention for block in stage.blocks] for stage in stages]
     heads = tuple(getattr(attentions[0], "heads", own) for attentions, own in zip(blocks, config.heads))
-    if (heads, NormEps.of(model.mit.stages)) != (config.heads, config.norm_eps):
-        problems.append("has other heads or eps")
+    try:
+        found = replace(config, heads=heads, norm_eps=NormEps.of(model.mit.stages))
+        problems += [f"has other {difference}"] if (difference := found.function_differs(config)) else []
+    except ValueError as error:
+        problems.append(f"has norms of several kinds ({error})")
     if problems:
         raise ValueError(
             f"The model was changed after it was made, and model.config does not describe it: it "
@@ -97,7 +101,7 @@ def check_described(model: Segformer | ImageClassifier) -> None:
 
 def own_form(model: Segformer | ImageClassifier) -> tuple[Weights, dict[str, Any]]:
     """Return a model's weights under this library's names, and what config.json says beside its record."""
-    return dict(model.state_dict()), {"model_type": RECORD}
+    return dict(model.state_dict()), {"model_type": RECORD, RECORD: model.config.to_dict()}
 
 
 def hugging_face_form(model: Segformer | ImageClassifier) -> tuple[Weights, dict[str, Any]]:

@@ -27,7 +27,7 @@ def read_checkpoint(path: Path, recipe: dict[str, Any], device: torch.device) ->
         ValueError: a file that is no checkpoint, or of another recipe.
     """
     try:
-        saved = torch.load(path, map_location=device, weights_only=True)
+        saved: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
         missing = {"model", "optimizer", "schedule", "recipe", "history"} - saved.keys()
     except Exception as error:  # a damaged pickle raises anything
         raise ValueError(f"{path} is no checkpoint of fit ({error}). {advice(path)}") from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any, Protocol, cast
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +15,13 @@ from segformer_edu.data.pictures import normalize
 from segformer_edu.training.metrics import Scores, confusion_matrix
 from segformer_edu.validation import check_finite
 
-Pairs = Sequence[tuple[torch.Tensor, torch.Tensor]]
+
+class Pairs(Protocol):
+    """Pairs of an image and its class map: a data set of PyTorch's that has a length, or a list."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> tuple[torch.Tensor, torch.Tensor]: ...
 
 
 def check_data(data: Pairs) -> None:
@@ -54,9 +60,10 @@ def evaluate(
     model.to(device)
     training = model.training
     model.eval()
-    total: torch.Tensor | int = 0
+    total = torch.zeros((), dtype=torch.int64)
+    loader = DataLoader(cast(Any, data), batch_size)
     try:
-        for images, masks in tqdm(DataLoader(data, batch_size), desc="evaluate", leave=False, disable=not progress):
+        for images, masks in tqdm(loader, desc="evaluate", leave=False, disable=not progress):
             check_finite(images)
             logits = model(normalize(images.to(device)))
             prediction = F.interpolate(logits, size=masks.shape[-2:], mode="bilinear").argmax(dim=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -93,7 +94,7 @@ def fit(
     run = Run.start(model, recipe, device or choose_device(), checkpoint)
     start = len(run.history.losses)
     batches = [batch_indices(step, len(data), recipe) for step in range(start, recipe.steps)]
-    loader = DataLoader(data, batch_sampler=batches, num_workers=workers)
+    loader = DataLoader(cast(Any, data), batch_sampler=batches, num_workers=workers)
     bar = tqdm(loader, desc="train", initial=start, total=recipe.steps, leave=False, disable=not progress)
     try:
         for step, (images, masks) in enumerate(bar, start):
@@ -141,7 +142,7 @@ class Run:
         history, path = History(steps=recipe.steps), Path(checkpoint) if checkpoint else None
         run = cls(model, recipe, optimizer, schedule, history, path)
         if run.path is not None and run.path.is_file():
-            run.load(device)
+            run.load(run.path, device)
         return run
 
     def step(self, images: torch.Tensor, masks: torch.Tensor, ignore_index: int) -> float:
@@ -181,14 +182,14 @@ class Run:
         state["config"] = config.to_dict() if isinstance(config, SegformerConfig) else None
         write_checkpoint(self.path, state | {"recipe": asdict(self.recipe), "history": asdict(self.history)})
 
-    def load(self, device: torch.device) -> None:
-        """Put everything back as the checkpoint has it.
+    def load(self, path: Path, device: torch.device) -> None:
+        """Put everything back as the checkpoint in ``path`` has it.
 
         Raises:
             ValueError: a file that is no checkpoint, or of another recipe or model.
         """
-        saved = read_checkpoint(self.path, asdict(self.recipe), device)
-        load_model(self.model, saved, self.path)
+        saved = read_checkpoint(path, asdict(self.recipe), device)
+        load_model(self.model, saved, path)
         self.optimizer.load_state_dict(saved["optimizer"])
         self.schedule.load_state_dict(saved["schedule"])
         self.history.losses.extend(saved["history"]["losses"])

@@ -110,9 +110,10 @@ def test_a_widgets_layer_lies_on_its_backdrop(browser, address, theme):
     visit.context.close()
 
 
-def test_the_diagram_can_be_read_on_a_phone(browser, address):
+@pytest.mark.parametrize("page", ["book/index.html", "book/architecture.html"])
+def test_the_diagram_can_be_read_on_a_phone(browser, address, page):
     """Its letters are at least 11 pixels high on the smallest of our screens."""
-    visit = Visit(browser, address, "book/index.html", 390, "light")
+    visit = Visit(browser, address, page, 390, "light")
     smallest = visit.page.evaluate(
         """() => { const svg = [...document.querySelectorAll('.model-diagram')].find(e => e.getClientRects().length);
             const scale = svg.getBoundingClientRect().width / svg.viewBox.baseVal.width;

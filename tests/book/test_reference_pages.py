@@ -6,6 +6,7 @@ import json
 import re
 from collections import Counter
 
+import floors
 import pytest
 from assignment import PooledAttention
 from bs4 import BeautifulSoup
@@ -81,6 +82,18 @@ def test_the_table_of_times_has_every_chapter_of_this_build():
     assert all(seconds)
     assert abs(sum(seconds) - int(last[1])) <= len(seconds)
     assert all(re.fullmatch(r"\d\d [A-Z][a-z]+ \d{4}", row[2]) for row in rows)
+
+
+def test_the_page_of_architecture_shows_each_floor_and_each_class_that_a_chapter_builds():
+    page = BeautifulSoup((HTML / "book" / "architecture.html").read_text(), "html.parser")
+    picture = page.find("figure", class_="model-diagrams")
+    assert [text.text for text in picture.find_all("text", class_="md-strong")] == list(floors.imports())
+    assert all(f"{floor}, " in picture.find("desc").text for floor in floors.imports())
+    assert picture.find("figcaption").text
+    rows = [[cell.text for cell in row.find_all("td")] for row in page.find("table").find("tbody").find_all("tr")]
+    assert [int(chapter.split(".")[0]) for chapter, _ in rows] == list(range(1, len(CHAPTERS) + 1))
+    for number, built in {1: "DsConv2d", 5: "Block, Stage, MiT", 8: "SegformerHead", 10: "FastSegformerHead"}.items():
+        assert built in rows[number - 1][1]
 
 
 def blocks(page, words):

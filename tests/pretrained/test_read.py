@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from samples import noise
 
 import segformer_edu as se
-from segformer_edu.weight_files import read_weights
+from segformer_edu.pretrained.read import read_weights
 
 ID = "somebody/segformer"
 

@@ -11,8 +11,8 @@ from samples import noise
 from transformers import SegformerConfig, SegformerForSemanticSegmentation, SegformerModel
 
 import segformer_edu as se
-import segformer_edu.segformer as sizes
-from segformer_edu.formats import FORMATS, OURS
+import segformer_edu.model.variants as sizes
+from segformer_edu.pretrained.names import FORMATS, OURS
 
 WHOLE = ("nvlabs", "smp", "huggingface", "huggingface bin", "transformers")
 ENCODERS = ("nvlabs", "mmsegmentation", "huggingface", "transformers")
@@ -150,8 +150,8 @@ def test_two_copies_are_refused():
 
 
 def test_a_stranger_is_refused():
-    state = published.smp(segmenter(SMALL).state_dict()) | {"loss.weight": torch.ones(7)}
-    with pytest.raises(ValueError, match=r"those of segmentation-models-pytorch, but 1 of \d+ are not: loss\.weight"):
+    state = published.smp(segmenter(SMALL).state_dict()) | {"extra.weight": torch.ones(7, 7)}
+    with pytest.raises(ValueError, match=r"those of segmentation-models-pytorch, but 1 of \d+ are not: extra\.weight"):
         se.convert_state_dict(state)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import warnings
 
@@ -13,8 +14,21 @@ from published import classifier, segmenter
 from samples import SMALL, noise, shaken
 from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
-from segformer_edu import ImageClassifier, Segformer, convert_state_dict, load_pretrained, mit_b0, segformer_b0
-from segformer_edu.checkpoints import variant_of
+from segformer_edu import (
+    FAST,
+    PAPER,
+    SKETCH,
+    FastSegformerHead,
+    ImageClassifier,
+    NormEps,
+    Segformer,
+    SegformerHead,
+    convert_state_dict,
+    load_pretrained,
+    mit_b0,
+    segformer_b0,
+)
+from segformer_edu.pretrained.load import variant_of
 from segformer_edu.training import Recipe, fit
 
 OPTIONS = SMALL | {"decoder_dim": 16, "num_classes": 5, "channels": 4}
@@ -45,7 +59,7 @@ def test_loads_lucidrains(theirs, file):
 def test_loads_its_own(tmp_path):
     model = shaken(Segformer(**OPTIONS)).eval()
     torch.save({"state_dict": model.state_dict(), "step": 3}, tmp_path / "own.pt")
-    again = load_pretrained(str(tmp_path / "own.pt"), heads=HEADS)
+    again = load_pretrained(str(tmp_path / "own.pt"))
     x = noise(1, 4, 40, 56)
     assert torch.equal(again(x), model(x))
     assert convert_state_dict(model.state_dict()).format == "segformer_edu"
@@ -66,7 +80,7 @@ def test_the_articles_two_projections(theirs):
 
 
 def test_another_number_of_classes(theirs, file):
-    with pytest.warns(UserWarning, match="has 5 classes; the last layer is drawn anew for 3"):
+    with pytest.warns(UserWarning, match="the file has 5 classes; the last layer is drawn anew for 3"):
         model = load_pretrained(file, num_classes=3, heads=HEADS)
     assert model(noise(1, 4, 32, 32)).shape == (1, 3, 8, 8)
     kept = convert_state_dict(theirs.state_dict())
@@ -151,7 +165,7 @@ def test_nothing_is_said_where_nothing_is_new(folder):
 
 def test_published_weights_with_other_classes(folder):
     whole = load_pretrained(folder).state_dict()
-    with pytest.warns(UserWarning, match=r"folder has 7 classes; the last layer is drawn anew for 3\.") as said:
+    with pytest.warns(UserWarning, match=r"folder: the file has 7 classes; the last .* for 3\.") as said:
         model = load_pretrained(folder, num_classes=3)
     assert said[0].filename == __file__
     assert model(noise(1, 3, 32, 32)).shape == (1, 3, 8, 8)
@@ -206,6 +220,7 @@ def test_fresh_decoder_comes_from_the_seed(tmp_path):
 def test_a_model_from_weights_learns_as_a_fresh_one(folder, tmp_path):
     """Drop path rises with the depth, and every parameter takes gradients."""
     segmenter({}).save_pretrained(tmp_path)
+    change(tmp_path, drop_path_rate=0.1)  # as the published folders say
     model, fresh = load_pretrained(tmp_path), segformer_b0(7)
     rates = [[module.rate for module in each.modules() if hasattr(module, "rate")] for each in (model, fresh)]
     assert rates[0] == rates[1]
@@ -350,7 +365,7 @@ def saved(tmp_path, change_state):
 def test_a_name_is_missing(tmp_path, lost):
     path = saved(tmp_path, lambda state: state.pop(lost))
     with pytest.raises(
-        ValueError, match=r"changed\.pth(: does not fit .*: it (lacks|has) .*incomplete| lacks '(mit|decoder)\.)"
+        ValueError, match=r"changed\.pth: it (does not fit .*: it (lacks|has) .*incomplete|lacks '(mit|decoder)\.)"
     ):
         load_pretrained(path)
 
@@ -373,23 +388,36 @@ def test_any_one_shape_is_wrong(tmp_path):
             continue
         for wrong in list(misshapen(value))[index % 2 :: 2]:
             torch.save(state | {name: wrong}, path)
-            with pytest.raises(ValueError, match=r"odd\.pth(:| lacks)"):
+            with pytest.raises(ValueError, match=r"odd\.pth:"):
                 load_pretrained(path)
 
 
 def test_eps_can_be_given(folder, tmp_path):
-    torch.save(load_pretrained(folder).state_dict(), tmp_path / "own.pt")
+    """A bare dict of this library's names says neither eps nor heads; a state dict says both."""
+    state = load_pretrained(folder).state_dict()
+    torch.save(state, tmp_path / "own.pt")
+    torch.save(dict(state), tmp_path / "bare.pt")
     x = 1e-4 * noise(1, 3, 64, 64)
     expected = load_pretrained(folder)(x)
-    assert torch.equal(load_pretrained(tmp_path / "own.pt", norm_eps=(1e-5, 1e-5, 1e-5))(x), expected)
-    assert not torch.equal(load_pretrained(tmp_path / "own.pt")(x), expected)
+    eps, heads = NormEps(1e-5, 1e-5, 1e-5, 1e-5), load_pretrained(folder).config.heads
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert torch.equal(load_pretrained(tmp_path / "own.pt")(x), expected)
+        assert torch.equal(load_pretrained(tmp_path / "bare.pt", heads=heads, norm_eps=eps)(x), expected)
+    assumed = r"bare\.pt: the file does not say everything; assumed: heads=\(1, 2, 5, 8\).* and norm_eps=NormEps"
+    with pytest.warns(UserWarning, match=assumed) as said:
+        assert not torch.equal(load_pretrained(tmp_path / "bare.pt")(x), expected)
+    assert said[0].filename == __file__
 
 
 def test_checkpoint_of_a_training(tmp_path):
     model = Segformer(**OPTIONS | {"channels": 3})
     pair = torch.zeros(3, 32, 32), torch.ones(32, 32, dtype=torch.long)
     fit(model, [pair], Recipe(steps=1, batch_size=1), checkpoint=tmp_path / "run.pt", progress=False)
-    again = load_pretrained(tmp_path / "run.pt", heads=HEADS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        again = load_pretrained(tmp_path / "run.pt")
+    assert again.config == model.config
     assert torch.equal(again(noise(1, 3, 32, 32)), model.eval()(noise(1, 3, 32, 32)))
 
 
@@ -403,7 +431,7 @@ def test_half_a_file(tmp_path):
         for name in list(state)[: len(state) // 2]:
             del state[name]
 
-    with pytest.raises(ValueError, match=r"changed\.pth lacks 'mit\.stages\.0.*names of NVlabs"):
+    with pytest.raises(ValueError, match=r"changed\.pth: it lacks 'mit\.stages\.0.*names of NVlabs"):
         load_pretrained(saved(tmp_path, halve))
 
 
@@ -442,7 +470,7 @@ def test_numbers_that_are_none(tmp_path, value, reason):
         else:
             state[name][0, 0] = value
 
-    with pytest.raises(ValueError, match=rf"mit\.stages\.0\.1\.0\.1\.fn\.widen\.weight {reason}"):
+    with pytest.raises(ValueError, match=rf"mit\.stages\.0\.blocks\.0\.feed_forward\.widen\.weight {reason}"):
         load_pretrained(saved(tmp_path, spoil))
 
 
@@ -458,12 +486,12 @@ def test_half_precision_becomes_single(tmp_path):
 @pytest.mark.parametrize("variant", published.VARIANTS)
 def test_variants_are_recognised(variant):
     options = published.VARIANTS[variant]
-    sizes = {
-        "dims": tuple(options.get("hidden_sizes", (32, 64, 160, 256))),
-        "num_layers": tuple(options.get("depths", (2, 2, 2, 2))),
-    }
-    assert variant_of(sizes) == variant
-    assert variant_of(sizes | {"decoder_dim": 77}) is None
+    config = mit_b0().config
+    sizes = {"dims": config.dims, "num_layers": config.num_layers}
+    sizes |= {"dims": tuple(options["hidden_sizes"])} if "hidden_sizes" in options else {}
+    sizes |= {"num_layers": tuple(options["depths"])} if "depths" in options else {}
+    assert variant_of(dataclasses.replace(config, **sizes)) == variant
+    assert variant_of(dataclasses.replace(config, **sizes, decoder_dim=77)) is None
 
 
 def test_own_models_of_the_paper(tmp_path):
@@ -473,3 +501,136 @@ def test_own_models_of_the_paper(tmp_path):
         x = noise(1, 3, 40, 50)
         assert type(again) is type(model)
         assert torch.equal(again(x), model(x))
+
+
+# What travels with the weights, and what has to be assumed
+
+
+@pytest.mark.parametrize("heads", [(1, 1, 1, 1), (2, 2, 6, 4), (4, 8, 8, 8)])
+@pytest.mark.parametrize("parts", [SKETCH, PAPER], ids=["sketch", "paper"])
+def test_a_file_of_a_state_dict_gives_the_same_function(tmp_path, parts, heads):
+    """Heads and eps, which no shape shows; in a file of the state dict, of a training, behind another module's name."""
+    eps = NormEps(blocks=1e-2) if parts is SKETCH else NormEps(1e-2, 1e-3, 1e-4, 0.1)
+    options = SMALL | {"heads": heads, "parts": parts.with_norm_eps(eps), "class_names": ("a", "b", "c")}
+    model = shaken(Segformer(**options, num_classes=3)).eval()
+    wrapped = torch.nn.DataParallel(model)
+    files = {
+        "own": model.state_dict(),
+        "run": {"epoch": 3, "model_state": model.state_dict(), "optimizer": {}},
+        "net": {"net": wrapped.state_dict()},
+        "nested": {"network": {"state_dict": model.state_dict()}},
+        "bare": {"state_dict": dict(model.state_dict()), "config": model.config.to_dict()},
+        "averaged": torch.optim.swa_utils.AveragedModel(model).state_dict(),
+    }
+    x = noise(1, 3, 40, 50)
+    for name, content in files.items():
+        torch.save(content, tmp_path / f"{name}.pt")
+        with warnings.catch_warnings():
+            warnings.simplefilter("default" if name == "averaged" else "error")
+            again = load_pretrained(tmp_path / f"{name}.pt", parts=PAPER)
+        assert again.config == model.config
+        assert torch.equal(again(x), model(x))
+
+
+@pytest.mark.parametrize(
+    "extras",
+    [
+        {"criterion.weight": torch.ones(7)},
+        {"n_averaged": torch.tensor(3)},
+        {"train_iou.confmat": torch.zeros(7, 7, dtype=torch.long), "val_metrics.accuracy.tp": torch.zeros(7)},
+        {"loss_fn.lpips.net.0.weight": torch.zeros(3, 3, 3, 3)},
+        {"backbone.block1.0.mlp.fc1.total_ops": torch.zeros(1)},
+        {"ema.decay": torch.tensor(0.9)},
+    ],
+    ids=lambda extras: next(iter(extras)),
+)
+@pytest.mark.parametrize("prefix", ["", "model.", "module."])
+def test_what_training_leaves_beside_a_model_is_left_out(tmp_path, extras, prefix):
+    theirs = segmenter(published.SMALL)
+    state = published.nvlabs(theirs.state_dict())
+    names = {f"{prefix}{name}": value for name, value in state.items()} | extras
+    torch.save({"state_dict": names}, tmp_path / "last.ckpt")
+    with pytest.warns(UserWarning, match=rf"last\.ckpt: Left out, as no part of the model: {sorted(extras)[0]}"):
+        model = load_pretrained(tmp_path / "last.ckpt", heads=(1, 2, 5, 8))
+    with pytest.warns(UserWarning, match="Left out") as said:
+        converted = convert_state_dict(names)
+    assert said[0].filename == __file__
+    torch.testing.assert_close(model.state_dict(), dict(converted), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    "strangers",
+    [
+        {"decode_head.extra.weight": torch.zeros(3, 3)},
+        {"auxiliary_head.conv.weight": torch.zeros(3, 3)},
+        {"backbone.block1.0.mlp.fc3.bias": torch.zeros(3)},
+        {"teacher.backbone.norm1.weight": torch.zeros(8)},
+    ],
+    ids=lambda strangers: next(iter(strangers)),
+)
+def test_what_could_be_a_part_of_the_model_is_not_left_out(strangers):
+    state = published.nvlabs(segmenter(published.SMALL).state_dict())
+    with pytest.raises(ValueError, match=f"1 of {len(state) + 1} are not: {next(iter(strangers))}"):
+        convert_state_dict(state | strangers)
+
+
+@pytest.mark.parametrize("name", published.EPS)
+def test_heads_that_no_file_tells_are_said(tmp_path, name):
+    state = getattr(published, name)(segmenter(published.SMALL).state_dict())
+    torch.save(state, tmp_path / "weights.pth")
+    with pytest.warns(
+        UserWarning, match=r"weights\.pth: the file does not say everything; assumed: heads=\(1, 2, 5, 8\)"
+    ):
+        load_pretrained(tmp_path / "weights.pth", num_classes=7)
+
+
+def test_parts(folder):
+    """The same file, computed plainly and fast; another model's leaves are refused."""
+    fast, plain = load_pretrained(folder), load_pretrained(folder, parts=PAPER)
+    assert (type(fast.decoder), type(plain.decoder)) == (FastSegformerHead, SegformerHead)
+    x = noise(1, 3, 64, 50)
+    torch.testing.assert_close(fast(x), plain(x), rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match=r"weights of the paper's model, and parts=SKETCH is another"):
+        load_pretrained(folder, parts=SKETCH)
+
+
+def test_a_model_of_parts_of_its_own(tmp_path):
+    own = dataclasses.replace(SKETCH, stage_norm=torch.nn.BatchNorm2d)
+    model = Segformer(**SMALL, parts=own).eval()
+    torch.save(torch.nn.DataParallel(model).state_dict(), tmp_path / "own.pt")
+    with pytest.raises(ValueError, match=r"parts of its own, which no file holds; give the same"):
+        load_pretrained(tmp_path / "own.pt")
+    again = load_pretrained(tmp_path / "own.pt", parts=own)
+    assert torch.equal(again(noise(1, 3, 40, 40)), model(noise(1, 3, 40, 40)))
+
+
+# Channels
+
+
+@pytest.mark.parametrize("name", ["nvlabs", "lucidrains"])
+@pytest.mark.parametrize("channels", [1, 2, 4, 6])
+def test_other_channels(tmp_path, name, channels):
+    model = shaken(Segformer(**SMALL, parts=SKETCH if name == "lucidrains" else FAST)).eval()
+    torch.save(model.state_dict(), tmp_path / "own.pt")
+    with pytest.warns(UserWarning, match=rf"the file takes 3 channels; .* {channels}") as said:
+        adapted = load_pretrained(tmp_path / "own.pt", channels=channels)
+    assert said[0].filename == __file__
+    assert adapted.config.channels == channels
+    if channels > 3:  # what is more changes nothing at first, and learns
+        x = noise(2, channels, 40, 50)
+        torch.testing.assert_close(adapted(x), model(x[:, :3]), rtol=1e-4, atol=1e-5)
+        adapted(x).square().mean().backward()
+        first = next(iter(adapted.mit.parameters()))
+        assert first.grad[:, 3:].abs().max() > 0
+    else:  # as if the mean of the channels were shown in all three
+        x = noise(2, 1, 40, 50).expand(-1, channels, -1, -1)
+        torch.testing.assert_close(adapted(x), model(x[:, :1].expand(-1, 3, -1, -1)), rtol=1e-4, atol=1e-5)
+
+
+def test_channels_and_classes_together(folder):
+    with pytest.warns(UserWarning, match="the file takes 3 channels|the file has 7 classes") as said:
+        model = load_pretrained(folder, 3, channels=4)
+    assert len(said) == 2
+    assert model(noise(1, 4, 64, 64)).shape == (1, 3, 16, 16)
+    with pytest.raises(ValueError, match="channels is 0"):
+        load_pretrained(folder, channels=0)

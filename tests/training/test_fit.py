@@ -12,8 +12,8 @@ from torch import nn
 
 from segformer_edu import Segformer
 from segformer_edu.data import VOID, Augmentation, Shapes, normalize
-from segformer_edu.metrics import Scores, confusion_matrix
-from segformer_edu.training import Recipe, batch_indices, evaluate, fit, segmentation_loss
+from segformer_edu.training import Recipe, Scores, confusion_matrix, evaluate, fit, segmentation_loss
+from segformer_edu.training.recipe import batch_indices
 
 RECIPE = Recipe(steps=6, batch_size=2, warm_up=2, validate_every=3)
 QUIET = {"progress": False, "device": torch.device("cpu")}
@@ -182,9 +182,40 @@ def test_a_loss_that_is_not_finite_keeps_the_weights(tmp_path):
     assert torch.equal(weights(learner), before)
 
 
-def test_bar_and_curve(capsys):
-    from IPython.utils.capture import capture_output
-
-    with capture_output(stdout=False, stderr=False):
-        fit(model(), Shapes(4, size=32), RECIPE, live=True, device=torch.device("cpu"))
+def test_a_callback_sees_every_step(capsys):
+    seen = []
+    fit(
+        model(),
+        Shapes(4, size=32),
+        RECIPE,
+        validation=Shapes(2, size=32),
+        on_step=lambda history: seen.append((len(history.losses), len(history.validations), history.finished)),
+        device=torch.device("cpu"),
+    )
+    assert seen == [(1, 0, False), (2, 0, False), (3, 1, False), (4, 1, False), (5, 1, False), (6, 2, True)]
     assert "train:" in capsys.readouterr().err
+
+
+def test_a_live_curve_is_drawn_at_the_end(monkeypatch):
+    from segformer_edu.pages import plots
+
+    drawn = []
+    monkeypatch.setattr(plots, "display", lambda *_, **__: drawn.append("new"))
+    fit(model(), Shapes(4, size=32), RECIPE, on_step=plots.LiveCurve(seconds=1000), **QUIET)
+    assert len(drawn) == 2  # the first step, and the last
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_pictures_that_are_not_finite(value):
+    data = [(torch.full((3, 32, 32), value), torch.zeros(32, 32, dtype=torch.long))]
+    for call in (lambda: fit(model(), data, RECIPE, **QUIET), lambda: evaluate(model(), data, progress=False)):
+        with pytest.raises(ValueError, match=r"3072 NaN or infinite values|6144 NaN or infinite"):
+            call()
+
+
+def test_a_checkpoint_of_other_heads(tmp_path):
+    """Every weight has the same shape, and the function is another."""
+    data, file = Shapes(4, size=32), tmp_path / "state.pt"
+    fit(model(), data, RECIPE, checkpoint=file, **QUIET)
+    with pytest.raises(ValueError, match=r"weights of another model: heads \(1, 2, 3, 4\) against \(1, 1, 1, 1\)"):
+        fit(model(heads=1), data, RECIPE, checkpoint=file, **QUIET)

@@ -13,7 +13,7 @@ from torchmetrics.functional.classification import (
 )
 
 from segformer_edu.data import VOID
-from segformer_edu.metrics import Scores, confusion_matrix
+from segformer_edu.training.metrics import Scores, confusion_matrix
 
 
 @given(

@@ -69,16 +69,3 @@ def test_gradient(stride):
     module = DsConv2d(3, 2, 3, 1, stride=stride).double()
     x = noise(1, 3, 4, 5, dtype=torch.float64).requires_grad_()
     assert torch.autograd.gradcheck(lambda x, *_: module(x), (x, *module.parameters()))
-
-
-@pytest.mark.parametrize(("padding", "error"), [(-1, ValueError), (0.5, TypeError)])
-def test_bad_padding(padding, error):
-    with pytest.raises(error, match=r"padding is .* expected a whole number from 0 up"):
-        DsConv2d(3, 4, 3, padding=padding)
-
-
-def test_a_map_smaller_than_the_kernel():
-    module = DsConv2d(2, 2, 5, padding=1)
-    assert module(noise(1, 2, 3, 9)).shape == (1, 2, 1, 7)
-    with pytest.raises(ValueError, match="height and width of at least 3"):
-        module(noise(1, 2, 2, 9))

@@ -15,9 +15,9 @@ from ipywidgets.embed import embed_data
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-from segformer_edu import widgets
+from segformer_edu.pages import widgets
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
 
 from browser import OPTIONS, REMEDY, find_chromium  # noqa: E402

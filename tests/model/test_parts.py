@@ -12,8 +12,7 @@ import torch.nn.functional as F
 from samples import SMALL, noise
 from torch import nn
 
-from segformer_edu import SKETCH, MLPDecoder, Parts, Segformer
-from segformer_edu.normalization import PreNorm
+from segformer_edu import FAST, PAPER, SKETCH, Block, MLPDecoder, NormEps, Parts, Segformer
 
 BLOCKS = sum(SMALL["num_layers"])
 
@@ -97,11 +96,11 @@ def test_one_part_is_swapped_and_no_other(part):
 @pytest.mark.parametrize("part", SWAPS)
 def test_weights_of_the_other_parts_keep_their_names_and_shapes(part):
     own = {
-        "patch_embedding": r"mit\.stages\.\d\.0\.",
-        "norm": r".*\.norm\.",
-        "attention": r".*\.0\.fn\.",
-        "feed_forward": r".*\.1\.fn\.",
-        "stage_norm": r"mit\.stages\.\d\.2\.",
+        "patch_embedding": r"mit\.stages\.\d\.embedding\.",
+        "norm": r".*\.(attention|feed_forward)_norm\.",
+        "attention": r".*\.attention\.",
+        "feed_forward": r".*\.feed_forward\.",
+        "stage_norm": r"mit\.stages\.\d\.norm\.",
         "decoder": r"decoder\.",
     }[part]
 
@@ -122,7 +121,8 @@ def test_leaves_get_the_arguments_of_their_stage():
 
 def test_norm_of_the_blocks_is_the_parts_own():
     swapped = build(dataclasses.replace(SKETCH, norm=GroupNorm))
-    assert {type(module.norm) for module in swapped.modules() if isinstance(module, PreNorm)} == {GroupNorm}
+    blocks = [module for module in swapped.modules() if isinstance(module, Block)]
+    assert {type(norm) for block in blocks for norm in (block.attention_norm, block.feed_forward_norm)} == {GroupNorm}
 
 
 def test_stage_norm_is_the_last_thing_in_a_stage():
@@ -145,3 +145,31 @@ def test_parts_have_no_defaults():
     """A dialect says every leaf: nothing of another dialect slips in."""
     with pytest.raises(TypeError, match="missing"):
         Parts(norm=GroupNorm)
+
+
+@pytest.mark.parametrize(("name", "parts"), {"sketch": SKETCH, "paper": PAPER, "fast": FAST}.items())
+def test_a_dialect_is_known_whatever_its_eps_and_dropout(name, parts):
+    assert parts.dialect == name
+    eps = NormEps(blocks=1e-3, stages=None if name == "sketch" else 1e-4)
+    assert parts.with_norm_eps(eps).dialect == name
+    assert parts.with_dropout(0.5).dialect == name
+    assert dataclasses.replace(parts, norm=GroupNorm).dialect == "custom"
+
+
+def test_fast_is_paper_with_two_leaves_replaced():
+    changed = [
+        field.name for field in dataclasses.fields(Parts) if getattr(FAST, field.name) != getattr(PAPER, field.name)
+    ]
+    assert changed == ["feed_forward", "decoder"]
+    assert all(issubclass(getattr(FAST, name), getattr(PAPER, name)) for name in changed)
+
+
+def test_eps_reaches_every_norm_of_its_kind():
+    eps = NormEps(blocks=0.1, stages=0.2, patches=0.3, reductions=0.4)
+    model = build(PAPER.with_norm_eps(eps))
+    found = {name: module.eps for name, module in model.named_modules() if isinstance(module, nn.LayerNorm)}
+    kinds = {r"_norm$": 0.1, r"stages\.\d\.norm$": 0.2, r"embedding\.norm$": 0.3, r"reduce\.1$": 0.4}
+    for name, value in found.items():
+        assert [expected for pattern, expected in kinds.items() if re.search(pattern, name)] == [value]
+    assert set(found.values()) == set(kinds.values())
+    assert model.config.norm_eps == eps

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from samples import SMALL, configurations, noise, shaken, sizes
 
-from segformer_edu import MiT, Segformer
+from segformer_edu import SKETCH, MiT, Segformer
 
 ODD_SIZES = [(32, 32), (33, 61), (37, 301), (32, 1024), (1024, 32), (35, 36), (127, 131), (360, 480), (97, 97)]
 
@@ -52,7 +52,7 @@ def test_any_configuration(configuration, size):
 def test_defaults_are_the_seeds():
     """As the seed's listing has them, and the paper's dims, heads and ratios (Table 6, B0)."""
     defaults = {name: parameter.default for name, parameter in inspect.signature(Segformer).parameters.items()}
-    del defaults["parts"]
+    assert (defaults.pop("parts"), defaults.pop("drop_path"), defaults.pop("class_names")) == (SKETCH, 0.0, None)
     assert defaults == {
         "dims": (32, 64, 160, 256),
         "heads": (1, 2, 5, 8),

@@ -14,9 +14,9 @@ import torch
 from torch import nn
 
 from segformer_edu import PAPER, ImageClassifier, MiT, Segformer, cost
-from segformer_edu.segformer import COMMON, VARIANTS
+from segformer_edu.model.variants import COMMON, VARIANTS
 
-CHAPTER = Path(__file__).resolve().parents[1] / "notebooks" / "08_from_sketch_to_paper.ipynb"
+CHAPTER = Path(__file__).resolve().parents[2] / "notebooks" / "08_from_sketch_to_paper.ipynb"
 SIZES = [(512, 512), (1024, 2048), (512, 512)]  # ADE20K, Cityscapes, COCO-Stuff
 
 
@@ -42,12 +42,12 @@ def biases_and_relu(model: Segformer, size: tuple[int, int]) -> int:
     By hand, from the sizes of the maps: embeddings, reductions, depthwise filters, the classifier.
     """
     (height, width), total = size, 0
-    for stage, (embedding, layers, _) in enumerate(model.mit.stages):
-        step = 4 if stage == 0 else 2
+    for number, stage in enumerate(model.mit.stages):
+        step = 4 if number == 0 else 2
         height, width = (height - 1) // step + 1, (width - 1) // step + 1
-        dim, ratio = embedding.project.out_channels, layers[0][0].fn.reduction_ratio
+        dim, ratio = stage.embedding.project.out_channels, stage.blocks[0].attention.reduction_ratio
         cells = (height // ratio) * (width // ratio) if ratio > 1 else 0
-        total += dim * height * width + len(layers) * (4 * dim * height * width + dim * cells)
+        total += dim * height * width + len(stage.blocks) * (4 * dim * height * width + dim * cells)
     height, width = (size[0] - 1) // 4 + 1, (size[1] - 1) // 4 + 1
     return total + (150 + len(model.decoder.fuse.weight)) * height * width
 
@@ -91,7 +91,7 @@ def test_table_7(variant):
     expansion = (4, 4, 4, 4) if variant == "b5" else (8, 8, 4, 4)
     sizes = {name: VARIANTS[variant][name] for name in ("dims", "num_layers")} | COMMON | {"ff_expansion": expansion}
     with torch.device("meta"):
-        model: nn.Module = ImageClassifier(MiT(channels=3, **sizes, parts=PAPER), sizes["dims"][-1], 1000)
+        model: nn.Module = ImageClassifier(MiT(channels=3, **sizes, parts=PAPER), 1000)
     counted, (flops, parameters) = cost(model, 224), QUOTED["Table 7"][variant]
     assert printed(counted.parameters / 1e6) == parameters
     assert (printed(counted.macs / 1e9) == flops) == (variant != "b5")

@@ -38,7 +38,7 @@ def by_definition(module: EfficientSelfAttention, x: torch.Tensor) -> torch.Tens
 
 def pytorchs(module: EfficientSelfAttention) -> nn.MultiheadAttention:
     """PyTorch's attention with the module's weights; its keys and values are whole cells, ratio² pixels long."""
-    dim, length = module.dim, module.dim * module.reduction_ratio**2
+    dim, length = module.to_q.in_channels, module.to_q.in_channels * module.reduction_ratio**2
     theirs = nn.MultiheadAttention(dim, module.heads, bias=False, kdim=length, vdim=length, batch_first=True).double()
     q, k, v = (layer.weight.data.flatten(1) for layer in (module.to_q, module.to_k, module.to_v))
     if module.reduction_ratio == 1:

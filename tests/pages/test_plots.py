@@ -16,8 +16,9 @@ import torch
 from PIL import Image
 from samples import noise
 
-from segformer_edu import plots
 from segformer_edu.data import photograph
+from segformer_edu.pages import plots
+from segformer_edu.training import History
 
 # Linear RGB as a reader without one kind of cone sees it: Machado et al. 2009, severity 1.0.
 BLINDNESS = {
@@ -104,9 +105,9 @@ def test_live_curve_is_drawn_in_its_own_place(monkeypatch):
     first = Mock(return_value=handle)
     monkeypatch.setattr(plots, "display", first)
     curve = plots.LiveCurve(seconds=0)
-    curve.update([], {})
-    curve.update([2.0], {})
-    curve.update([2.0, 1.0], {2: 0.25})
+    curve(History(steps=9))
+    curve(History([2.0], steps=9))
+    curve(History([2.0, 1.0], {2: 0.25}, steps=9))
     assert first.call_count == 1
     (picture,) = handle.update.call_args.args
     assert "over 2 steps, from 2.00" in picture.data
@@ -118,9 +119,9 @@ def test_live_curve_waits_between_two_drawings(monkeypatch):
     monkeypatch.setattr(plots, "display", Mock(return_value=handle))
     curve = plots.LiveCurve(seconds=3600)
     for steps in range(1, 6):
-        curve.update([1.0] * steps, {})
+        curve(History([1.0] * steps, steps=6))
     assert handle.update.call_count == 0
-    curve.draw([1.0] * 6, {})
+    curve(History([1.0] * 6, steps=6))
     assert handle.update.call_count == 1
 
 

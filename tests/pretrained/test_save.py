@@ -1,0 +1,228 @@
+"""A model in a folder: the same function again, bit for bit, here and in transformers, or a refusal."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors import safe_open
+from samples import SMALL, noise, shaken
+from torch import nn
+from transformers import SegformerForImageClassification, SegformerForSemanticSegmentation
+
+import segformer_edu as se
+from segformer_edu import FAST, PAPER, SKETCH, NormEps, Segformer, load_pretrained, save_pretrained
+from segformer_edu.model.variants import VARIANTS, build_classifier, build_segformer
+
+FIVE = NormEps(1e-5, 1e-5, 1e-5, 1e-5)
+ODD = {
+    "dims": (12, 20, 24, 30),
+    "heads": (3, 2, 4, 5),
+    "ff_expansion": (3, 2, 1, 2),
+    "reduction_ratio": (5, 3, 2, 1),
+    "num_layers": (1, 2, 1, 3),
+    "channels": 4,
+}
+NAMES = ("road", "sky", "tree", "Straße, ”else“", "x")
+
+
+def odd(**options: object) -> Segformer:
+    return Segformer(**ODD | {"num_classes": 5, "decoder_dim": 18, "class_names": NAMES, "drop_path": 0.2} | options)
+
+
+def drawn(model: nn.Module) -> nn.Module:
+    """Weights of which none is 0 or 1, statistics that are not a fresh BatchNorm's, in evaluation."""
+    shaken(model)
+    for name, buffer in model.named_buffers():
+        if buffer.is_floating_point():
+            buffer.copy_(noise(*buffer.shape).abs() + 0.2 if name.endswith("var") else noise(*buffer.shape))
+    return model.eval()
+
+
+def image(model: nn.Module) -> torch.Tensor:
+    return noise(2, model.config.channels, 64, 70)
+
+
+MODELS = {
+    "sketch": lambda: odd(),
+    "sketch of other eps": lambda: odd(parts=SKETCH.with_norm_eps(NormEps(blocks=0.1))),
+    "plain": lambda: odd(parts=PAPER),
+    "fast, other eps, other dropout": lambda: odd(
+        parts=FAST.with_norm_eps(NormEps(1e-2, 1e-3, 0.1, 1e-4)).with_dropout(0.4)
+    ),
+    "B0": lambda: se.segformer_b0(19),
+    "B2": lambda: se.segformer_b2(3, class_names=("a", "b", "c")),
+    "MiT-B0": lambda: se.mit_b0(7),
+    "MiT of four channels": lambda: se.mit_b0(5, channels=4, class_names=NAMES),
+    "double": lambda: odd(parts=PAPER).double(),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_own_form_gives_the_same_function(tmp_path, name):
+    model = drawn(MODELS[name]())
+    assert save_pretrained(model, tmp_path / "new" / "folder") == tmp_path / "new" / "folder"
+    x = image(model).to(next(model.parameters()).dtype)
+    for source in (tmp_path / "new" / "folder", tmp_path / "new" / "folder" / "model.safetensors"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            again = load_pretrained(source, parts=PAPER if model.config.dialect == "paper" else FAST)
+        assert again.config == model.config
+        assert type(again) is type(model)
+        torch.testing.assert_close(again.state_dict(), model.state_dict(), rtol=0, atol=0)
+        with torch.no_grad():
+            assert torch.equal(again(x), model(x))
+
+
+@pytest.mark.parametrize("variant", [*VARIANTS, "odd"])
+def test_transformers_loads_hugging_faces_form(tmp_path, variant, record_property):
+    """Equal logits with transformers' eps; here with any, and the names of the classes."""
+    model = odd(parts=FAST.with_norm_eps(FIVE)) if variant == "odd" else build_segformer(variant, 19, norm_eps=FIVE)
+    model = drawn(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        save_pretrained(model, tmp_path, format="huggingface")
+        again = load_pretrained(tmp_path)
+    theirs = SegformerForSemanticSegmentation.from_pretrained(tmp_path).eval()
+    x = image(model)
+    with torch.no_grad():
+        found, expected = model(x), theirs(x).logits
+        assert torch.equal(again(x), found) or variant == "odd"
+        torch.testing.assert_close(again(x), found, rtol=1e-5, atol=1e-6)
+    apart = ((found - expected).abs().max() / expected.abs().max()).item()
+    record_property("worst difference to transformers through save_pretrained", apart)
+    assert apart < 1e-5
+    assert again.config == model.config
+    if variant == "odd":
+        assert theirs.config.id2label == dict(enumerate(NAMES))
+
+
+@pytest.mark.parametrize("variant", ["b0", "b3"])
+def test_transformers_loads_a_classifier(tmp_path, variant):
+    model = drawn(build_classifier(variant, 11, norm_eps=FIVE))
+    save_pretrained(model, tmp_path, format="huggingface")
+    theirs, x = SegformerForImageClassification.from_pretrained(tmp_path).eval(), image(model)
+    with torch.no_grad():
+        torch.testing.assert_close(theirs(x).logits, model(x), rtol=1e-4, atol=1e-4)
+        assert torch.equal(load_pretrained(tmp_path)(x), model(x))
+
+
+def test_what_transformers_then_writes_is_read_too(tmp_path):
+    model = drawn(odd(parts=PAPER.with_norm_eps(FIVE)))
+    save_pretrained(model, tmp_path / "ours", format="huggingface")
+    SegformerForSemanticSegmentation.from_pretrained(tmp_path / "ours").save_pretrained(tmp_path / "theirs")
+    again, x = load_pretrained(tmp_path / "theirs"), image(model)
+    torch.testing.assert_close(again(x), model(x), rtol=1e-4, atol=1e-5)
+    assert (again.config.heads, again.class_names) == (model.config.heads, NAMES)
+
+
+def test_eps_that_transformers_does_not_have(tmp_path):
+    """It adds 1e-5 whatever its configuration says; the difference is told, and does not exist here."""
+    model = drawn(se.segformer_b0(5))
+    with pytest.warns(
+        UserWarning, match=r"transformers' layer norms add 1e-5 .* its logits will differ a little"
+    ) as said:
+        save_pretrained(model, tmp_path, format="huggingface")
+    assert said[0].filename == __file__
+    x = image(model)
+    assert torch.equal(load_pretrained(tmp_path)(x), model(x))
+    theirs = SegformerForSemanticSegmentation.from_pretrained(tmp_path).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(theirs(x).logits, model(x), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("model", [odd(), odd(parts=replace(PAPER, stage_norm=nn.BatchNorm2d))])
+def test_hugging_faces_form_has_no_room_for_it(tmp_path, model):
+    with pytest.raises(
+        ValueError, match=r"room for the paper's model alone.*dialect '(sketch|custom)'.*segformer_edu'"
+    ):
+        save_pretrained(model, tmp_path / "folder", format="huggingface")
+    assert not (tmp_path / "folder").exists()
+
+
+CHANGES = {
+    "another classifier": lambda model: setattr(model.decoder, "classify", nn.Conv2d(18, 9, 1)),
+    "an adapter": lambda model: setattr(model.decoder, "fuse", nn.Sequential(model.decoder.fuse)),
+    "one block less": lambda model: model.mit.stages[3].blocks.__delitem__(2),
+    "other heads": lambda model: setattr(model.mit.stages[0].blocks[0].attention, "heads", 4),
+    "another eps": lambda model: setattr(model.mit.stages[1].norm, "eps", 1.0),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_model_that_is_no_longer_what_its_config_says(tmp_path, change):
+    model = odd(parts=FAST)
+    CHANGES[change](model)
+    with pytest.raises(ValueError, match=r"changed after it was made, and model\.config does not describe it"):
+        save_pretrained(model, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("thing", [nn.Linear(1, 1), None, se.segformer_b0().mit, {}])
+def test_what_is_no_model_of_this_library(tmp_path, thing):
+    with pytest.raises(TypeError, match="expected a Segformer or an ImageClassifier"):
+        save_pretrained(thing, tmp_path)
+
+
+def test_unknown_format(tmp_path):
+    with pytest.raises(ValueError, match="format is 'onnx'; expected one of segformer_edu, huggingface"):
+        save_pretrained(odd(), tmp_path, format="onnx")
+
+
+def test_models_inside_of_something(tmp_path):
+    model = drawn(odd(parts=FAST))
+    for wrapped in (nn.DataParallel(model), torch.compile(model), torch.optim.swa_utils.AveragedModel(model)):
+        save_pretrained(wrapped, tmp_path)
+        assert torch.equal(load_pretrained(tmp_path)(image(model)), model(image(model)))
+
+
+def test_a_model_on_its_way(tmp_path):
+    """In training, with gradients, partly in other memory orders; nothing of it is changed."""
+    model = odd(parts=FAST).train().to(memory_format=torch.channels_last)
+    model(image(model)).sum().backward()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    save_pretrained(model, tmp_path)
+    assert model.training
+    torch.testing.assert_close(dict(model.state_dict()), before, rtol=0, atol=0)
+    torch.testing.assert_close(load_pretrained(tmp_path).state_dict(), model.state_dict(), rtol=0, atol=0)
+
+
+def test_the_files(tmp_path):
+    model = odd(parts=FAST)
+    save_pretrained(model, tmp_path)
+    save_pretrained(model, tmp_path)  # what is there is replaced
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
+    described = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    assert described["model_type"] == "segformer_edu"
+    assert described["segformer_edu"] == json.loads(json.dumps(model.config.to_dict()))
+    with safe_open(tmp_path / "model.safetensors", framework="pt") as file:
+        assert json.loads(file.metadata()["segformer_edu"]) == described["segformer_edu"]
+        assert set(file.keys()) == set(model.state_dict())
+
+
+def test_small_and_plain_agree(tmp_path):
+    """What a fast model wrote, the plain one reads, and the other way round."""
+    for parts, other in ((FAST, PAPER), (PAPER, FAST)):
+        model = drawn(Segformer(**SMALL, parts=parts))
+        save_pretrained(model, tmp_path)
+        again = load_pretrained(tmp_path, parts=other)
+        assert again.config == replace(model.config, dialect=other.dialect)
+        torch.testing.assert_close(again(image(model)), model(image(model)), rtol=1e-4, atol=1e-5)
+
+
+def test_what_transformers_trains_further_is_what_it_then_is(tmp_path):
+    """It carries unknown keys of config.json along; a record there would outlive its truth."""
+    model = drawn(se.segformer_b0(5))
+    with pytest.warns(UserWarning, match="its logits will differ a little"):
+        save_pretrained(model, tmp_path / "ours", format="huggingface")
+    theirs = SegformerForSemanticSegmentation.from_pretrained(
+        tmp_path / "ours", num_labels=4, ignore_mismatched_sizes=True
+    )
+    theirs.save_pretrained(tmp_path / "theirs")
+    again, x = load_pretrained(tmp_path / "theirs"), image(model)
+    assert (again.config.norm_eps, again.num_classes) == (FIVE, 4)
+    with torch.no_grad():
+        torch.testing.assert_close(again(x), theirs.eval()(x).logits, rtol=1e-4, atol=1e-5)
