@@ -191,8 +191,7 @@ def parameters(*modules: nn.Module) -> int:
 def run(module: nn.Module, x: Any) -> tuple[Any, Watch]:
     """Let a module work on shapes without numbers; return its result's and what it would have computed."""
     on_meta = {name: tensor.to("meta") for name, tensor in module.state_dict().items()}
-    # a caller's inference mode would hide the convolutions inside of conv2d
-    with torch.inference_mode(False), torch.no_grad(), Watch(on_meta.values()) as watch:
+    with torch.no_grad(), Watch(on_meta.values()) as watch:
         return functional_call(module, on_meta, (x,)), watch
 
 
@@ -246,6 +245,7 @@ def decoder_cost(decoder: nn.Module, maps: list[torch.Tensor], executed: Watch) 
     ]
 
 
+@torch.inference_mode(False)  # a caller's would hide the convolutions that Watch counts inside of conv2d
 def cost(model: Segformer | ImageClassifier | MiT, size: int | tuple[int, int]) -> Cost:
     """Count a model's parameters, multiply-accumulates and activations for one image, part by part.
 

@@ -40,7 +40,7 @@ def count_pieces(x: torch.Tensor, channels: int) -> int:
     Returns:
         As many as leave each at most ``AT_ONCE`` bytes.
 
-    Source: built in chapter 10.
+    Built in chapter 10.
     """
     if x.device.type != "cpu" or torch.compiler.is_compiling() or torch.jit.is_tracing():
         return 1
@@ -52,7 +52,7 @@ def is_untouched(layer: nn.Module, kind: type[nn.Module]) -> bool:
 
     An adapter or a parametrised layer is of another class; pruning, and all that watches a layer, is a hook.
 
-    Source: built in chapter 10.
+    Built in chapter 10.
     """
     hooked = any(getattr(layer, name) for name in HOOKS) or torch.nn.modules.module._has_any_global_hook()
     return type(layer) is kind and not hooked and "forward" not in vars(layer)
@@ -61,7 +61,7 @@ def is_untouched(layer: nn.Module, kind: type[nn.Module]) -> bool:
 def is_pointwise(layer: nn.Module) -> bool:
     """Whether a layer is an untouched 1×1 convolution: one matrix, the same at every pixel.
 
-    Source: built in chapter 10.
+    Built in chapter 10.
     """
     if not (isinstance(layer, nn.Conv2d) and is_untouched(layer, nn.Conv2d)):
         return False
@@ -71,7 +71,7 @@ def is_pointwise(layer: nn.Module) -> bool:
 def is_recorded(x: object) -> bool:
     """Whether ``torch.jit.trace`` or ``torch.fx`` follows what is done with ``x``; for any size, so plainly.
 
-    Source: built in chapter 10.
+    Built in chapter 10.
     """
     return torch.jit.is_tracing() or isinstance(x, torch.fx.Proxy)
 
@@ -93,7 +93,7 @@ class FastMixFeedForward(DepthwiseMixFeedForward):
             return super().forward(x)
         if not torch.is_grad_enabled():
             return self.in_strips(x)
-        if not torch.compiler.is_compiling() and not torch._C._autograd._saved_tensors_hooks_is_enabled():
+        if not (torch.compiler.is_compiling() or torch._C._autograd._saved_tensors_hooks_is_enabled()):  # type: ignore
             return super().forward(x)  # under torch.func.grad, which has no checkpoints
         # GELU is cheap, its result large: it is computed again when a gradient needs it, not kept
         hidden = self.mix(self.widen(x))
@@ -183,7 +183,7 @@ class FastSegformerHead(SegformerHead):
     def folded(self) -> tuple[list[torch.Tensor], torch.Tensor]:
         """Return ``matrices`` with the BatchNorm in them: it multiplies and shifts each channel by fixed numbers."""
         matrices, bias = self.matrices()
-        scale = self.norm.weight * torch.rsqrt(self.norm.running_var + self.norm.eps)
+        scale = self.norm.weight / (self.norm.running_var + self.norm.eps) ** 0.5
         bias = scale * (bias - self.norm.running_mean) + self.norm.bias
         return [scale[:, None, None, None] * matrix for matrix in matrices], bias
 
@@ -198,7 +198,7 @@ class FastSegformerHead(SegformerHead):
 def fuse_maps(maps: Sequence[torch.Tensor], matrices: Sequence[torch.Tensor], bias: torch.Tensor) -> torch.Tensor:
     """Multiply each map's channels by its matrix, bring all to the first one's size, and add them up.
 
-    Source: built in chapter 10.
+    Built in chapter 10.
     """
     fused = F.conv2d(maps[0], matrices[0], bias)
     for x, matrix in zip(maps[1:], matrices[1:]):

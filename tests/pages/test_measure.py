@@ -10,11 +10,11 @@ import time
 from dataclasses import replace
 from functools import partial
 from multiprocessing import get_context
+from unittest.mock import patch
 
 import pytest
 import speed
 import torch
-from torch import nn
 
 from segformer_edu import segformer_b0
 from segformer_edu.model.fast import keep_freed_memory
@@ -101,30 +101,17 @@ def test_a_row_of_the_benchmark_comes_from_processes_with_their_own_environment(
     assert not set(speed.KEEP) & set(os.environ)
 
 
-class ThreeBlocks(nn.Module):
-    """Holds and touches 45 MB in blocks of 15 at each call: what goes back to the system comes page by page again."""
+@pytest.mark.parametrize("kind", speed.PROCESSES)
+def test_memory_is_kept_where_the_kind_of_process_says_so(kind):
+    """By the line that programs call, before the pair is made, or by what glibc reads, or not at all."""
+    order: list[str] = []
+    line, environment = speed.PROCESSES[kind]
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(1))
+    def make() -> speed.Pair:
+        order.append("pair")
+        return speed.with_lucidrains("cpu")
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        blocks = [torch.ones(15 * 2**20, dtype=torch.uint8) for _ in range(3)]
-        return x * self.weight * len(blocks)
-
-
-def pair_of_blocks() -> speed.Pair:
-    one = ThreeBlocks()
-    return speed.Pair("nobody", "none", one, one, one)
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator than glibc's")
-def test_memory_is_kept_in_the_processes_that_the_way_says():
-    rows = speed.measured("forward", pair_of_blocks, (1, 1, 1), 3, 1, ways=list(speed.WAYS))
-    kept = {row["way"]: [row[key] < 2000 for key in ("ours_faults", "theirs_faults")] for row in rows}
-    assert kept == {
-        "all memory kept": [True, True],
-        "as they come": [False, False],
-        "with the line": [True, False],
-        "block freed in both": [True, True],
-    }
+    with patch("speed.keep_freed_memory", lambda: order.append("line")):
+        speed.Candidate("ours", "forward", make, (1, 64, 64), False, line)
+    assert order == (["line", "pair"] if line else ["pair"])
+    assert [line, bool(environment)] == [kind == "block freed", kind == "all kept"]
