@@ -8,6 +8,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,6 @@ FORMS = (".png", ".jpg", ".jpeg", ".webp")
 LICENCE = "NVIDIA's weights may be used for research and evaluation, not commercially."
 
 DESCRIPTION = "SegFormer from scratch: the book's library, from a shell."
-MORE = "segformer-edu segment --help and segformer-edu cost --help say more."
 
 # PHOTO and MODEL first: behind --size they would be taken for one of its numbers
 SEGMENT_USAGE = """segformer-edu segment PHOTO --weights SOURCE --out FILE [--map FILE]
@@ -107,23 +107,6 @@ def a_side(text: str) -> int:
     return int(text)
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Make the parser of the commands and their options."""
-    raw: dict[str, Any] = {"formatter_class": argparse.RawDescriptionHelpFormatter}
-    parser = argparse.ArgumentParser("segformer-edu", description=DESCRIPTION, epilog=MORE, **raw)
-    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="{segment,cost}", title="commands")
-    photograph = "give every pixel of a photograph its class"
-    count = "count what a model of the paper costs: parameters, multiply-accumulates"
-    for name, gist, usage, text, examples, add_options in [
-        ("segment", photograph, SEGMENT_USAGE, SEGMENT, SEGMENT_EXAMPLES, add_segment),
-        ("cost", count, COST_USAGE, COST, COST_EXAMPLES, add_cost),
-    ]:
-        command = commands.add_parser(name, help=gist, usage=usage, description=text, epilog=examples, **raw)
-        add_options(command.add_argument)
-    return parser
-
-
 def add_cost(add: Callable[..., object]) -> None:
     """Add the options of ``cost``."""
     add("model", type=str.lower, choices=list(VARIANTS), metavar="MODEL", help=f"one of {', '.join(VARIANTS)}")
@@ -172,10 +155,17 @@ def fitting_classes(model: Segformer | ImageClassifier, wanted: ClassList | None
     return classes
 
 
+def check_sides(given: argparse.Namespace) -> None:
+    """Raise UsersError if ``--size`` has more than two numbers."""
+    if given.size and len(given.size) > 2:
+        raise UsersError(f"--size has {len(given.size)} numbers; expected one, or height and width.")
+
+
 def run_segment(given: argparse.Namespace) -> None:
     """Segment a photograph, write the files, and say what was done."""
     from segformer_edu.pages import plots  # here: matplotlib is slow to import, and the other commands draw nothing
 
+    check_sides(given)
     check_outputs(given)
     keep_freed_memory()
     picture = as_image(given.photo)
@@ -217,6 +207,7 @@ def write_map(path: Path, mask: torch.Tensor, classes: ClassList) -> None:
 
 def run_cost(given: argparse.Namespace) -> None:
     """Print the table of what a model costs."""
+    check_sides(given)
     with torch.device("meta"):  # shapes alone
         model = build_segformer(given.model, len(given.classes))
     print(f"SegFormer-{given.model.upper()}, {len(given.classes)} classes")
@@ -233,6 +224,53 @@ def say(message: Warning | str, *_: object) -> None:
     print(f"segformer-edu: note: {one_line(message)}", file=sys.stderr)
 
 
+@dataclass(frozen=True)
+class Command:
+    """A command: what its help says, its options, and what it does.
+
+    Attributes:
+        gist: one line for the list of commands.
+        usage: how it is called.
+        text: what it does.
+        examples: calls, and the exit codes.
+        add: adds its options.
+        run: does it with what was given.
+    """
+
+    gist: str
+    usage: str
+    text: str
+    examples: str
+    add: Callable[[Callable[..., object]], None]
+    run: Callable[[argparse.Namespace], None]
+
+
+COMMANDS = {
+    "segment": Command(
+        "give every pixel of a photograph its class", SEGMENT_USAGE, SEGMENT, SEGMENT_EXAMPLES, add_segment, run_segment
+    ),
+    "cost": Command(
+        "count what a model of the paper costs: parameters, multiply-accumulates",
+        COST_USAGE, COST, COST_EXAMPLES, add_cost, run_cost,
+    ),
+}  # fmt: skip
+"""Every command by its name; another one is one more entry, with its texts and functions above."""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Make the parser of the commands and their options."""
+    raw: dict[str, Any] = {"formatter_class": argparse.RawDescriptionHelpFormatter}
+    more = f"{' and '.join(f'segformer-edu {name} --help' for name in COMMANDS)} say more."
+    parser = argparse.ArgumentParser("segformer-edu", description=DESCRIPTION, epilog=more, **raw)
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    listed = f"{{{','.join(COMMANDS)}}}"
+    commands = parser.add_subparsers(dest="command", required=True, metavar=listed, title="commands")
+    for name, command in COMMANDS.items():
+        texts = {"help": command.gist, "usage": command.usage, "description": command.text, "epilog": command.examples}
+        command.add(commands.add_parser(name, **texts, **raw).add_argument)
+    return parser
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 0, or 1 after an error that one line of stderr explains.
 
@@ -245,13 +283,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = make_parser().parse_args(arguments)
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # it counts its retries aloud; read when it is imported
     try:
-        if given.size and len(given.size) > 2:
-            raise UsersError(f"--size has {len(given.size)} numbers; expected one, or height and width.")
         with warnings.catch_warnings():
             warnings.simplefilter("always", UserWarning)
             warnings.showwarning = say  # type: ignore[assignment]  # called by position
-            {"segment": run_segment, "cost": run_cost}[given.command](given)
-    except (UsersError, OSError, ValueError, TypeError, ImportError) as error:
+            COMMANDS[given.command].run(given)
+    except (UsersError, OSError, ValueError, TypeError, ImportError, FloatingPointError) as error:
         print(f"segformer-edu: error: {one_line(error)}", file=sys.stderr)
         return 1
     except (MemoryError, RuntimeError) as error:

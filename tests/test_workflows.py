@@ -77,12 +77,6 @@ def test_the_container_has_the_books_python_and_a_browser():
     assert container["updateContentCommand"] == "make .venv/.ready"
 
 
-def test_a_fault_is_found(tmp_path):
-    broken = tmp_path / "broken.yml"
-    broken.write_text(WEEKLY.read_text().replace("runs-on:", "run-on:"))
-    assert "runs-on" in faults("github-workflows", broken)
-
-
 def test_make_targets_exist():
     named = {target for command in commands() for target in re.findall(r"^make (\S+)", command)}
     known = re.search(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text(), flags=re.MULTILINE).group(1).split()
@@ -95,11 +89,6 @@ def test_files_exist():
     named |= {place["cache-dependency-path"] for place in places if "cache-dependency-path" in place}
     assert {".ci/run", "tools/browser.py", "tests", "requirements.txt"} <= named
     assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
-
-
-def test_variables_of_make_exist():
-    known = set(re.findall(r"^(\w+) \?=", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
-    assert {name for command in commands() for name in re.findall(r"^make .*?(\w+)=", command)} <= known
 
 
 def test_pythons_are_those_that_the_library_takes_and_colabs():

@@ -22,7 +22,13 @@ from segformer_edu.data import Shapes
 from segformer_edu.training import Recipe, choose_device, evaluate, fit
 
 RESULT = Path(__file__).resolve().parents[1] / "results" / "assignment.json"
-SOURCES = ("segformer_edu/model/*.py", "segformer_edu/training/*.py", "segformer_edu/data/*.py", "tools/assignment.py")
+SOURCES = (
+    "segformer_edu/model/*.py",
+    "segformer_edu/training/*.py",
+    "segformer_edu/data/shapes.py",
+    "segformer_edu/data/transforms.py",
+    "tools/assignment.py",
+)
 SEEDS = (0, 1, 2)
 RECIPE = Recipe(steps=240, batch_size=16, validate_every=240)
 SMALL = {"dims": (32, 64, 128, 192), "heads": (1, 2, 4, 6), "ff_expansion": 2, "num_layers": 1, "decoder_dim": 128}

@@ -16,7 +16,6 @@ FLOORS = {
     "inference": "a picture → its class map",
     "training": "losses, metrics, fit, checkpoints",
     "pretrained": "everybody's weights, and back",
-    "checks": "checks of a reader's own code",
     "model": "sketch, paper's model, fast leaves",
     "data": "pictures, class maps, data sets",
     "pages": "figures, widgets, measurements",

@@ -21,7 +21,12 @@ from segformer_edu.training import Recipe, evaluate, fit
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 SOURCES = (
-    *("segformer_edu/model/*.py", "segformer_edu/training/*.py", "segformer_edu/data/*.py"),
+    *(
+        "segformer_edu/model/*.py",
+        "segformer_edu/training/*.py",
+        "segformer_edu/data/shapes.py",
+        "segformer_edu/data/transforms.py",
+    ),
     *("segformer_edu/inference.py", "segformer_edu/pages/plots.py", "tools/prediction.py"),
 )
 STEPS = 600

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import requests
+from requests.adapters import HTTPAdapter, Retry
 from tqdm import tqdm
 
 ATTEMPTS = 5
+PAUSE = 0.5  # seconds before the second attempt; twice as long before each further one
 TIMEOUT = (10, 30)  # seconds to connect, and between two pieces
 WORTH_RETRYING = (408, 429, 500, 502, 503, 504)
 
@@ -64,26 +66,18 @@ def request(url: str, *, remedy: str = RUN_AGAIN, **options: Any) -> requests.Re
     Raises:
         DownloadError: no connection after all attempts, or an answer other than success.
     """
-    reason = ""
-    for attempt in range(ATTEMPTS):
-        if attempt:
-            time.sleep(wait(attempt))
-        try:
-            response = requests.get(url, timeout=TIMEOUT, **options)
-        except requests.RequestException as error:
-            reason = f"no connection ({type(error).__name__})"
-            continue
-        if response.ok:
-            return response
+    session = requests.Session()
+    retries = Retry(ATTEMPTS - 1, backoff_factor=PAUSE, status_forcelist=WORTH_RETRYING, raise_on_status=False)
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, HTTPAdapter(max_retries=retries))
+    try:
+        response = session.get(url, timeout=TIMEOUT, **options)
+    except requests.RequestException as error:
+        raise DownloadError(advice(url, f"no connection ({type(error).__name__})", remedy)) from error
+    if not response.ok:
         reason = f"the server answered {response.status_code} {response.reason}"
-        if response.status_code not in WORTH_RETRYING:
-            break
-    raise DownloadError(advice(url, reason, remedy))
-
-
-def wait(attempt: int) -> float:
-    """Return the seconds to wait before an attempt, from 1 up."""
-    return 0.5 * 2.0**attempt
+        raise DownloadError(advice(url, reason, remedy))
+    return response
 
 
 def advice(url: str, reason: str, remedy: str = RUN_AGAIN) -> str:
@@ -105,7 +99,7 @@ def fetch(file: RemoteFile) -> None:
     try:
         for attempt in range(ATTEMPTS):
             if attempt:
-                time.sleep(wait(attempt))
+                time.sleep(PAUSE * 2**attempt)
             try:
                 receive(file.url, part)
             except requests.RequestException as error:  # cut short: the next attempt resumes

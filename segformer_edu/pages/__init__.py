@@ -1,1 +1,1 @@
-"""What only the book's pages need: figures, widgets, measurements."""
+"""What only pages and notebooks need: figures, tables, widgets, measurements."""

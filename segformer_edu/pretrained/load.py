@@ -15,7 +15,7 @@ import torch
 from segformer_edu.model.config import NormEps, SegformerConfig
 from segformer_edu.model.decoder import SegformerHead
 from segformer_edu.model.encoder import MiT
-from segformer_edu.model.parts import FAST, PAPER, SKETCH, Parts
+from segformer_edu.model.parts import FAST, SKETCH, Parts
 from segformer_edu.model.segformer import Segformer
 from segformer_edu.model.variants import DROP_PATH, VARIANTS, ImageClassifier, initialize_head
 from segformer_edu.pretrained.convert import ConvertedStateDict, converted, what_was_left_out
@@ -26,6 +26,7 @@ from segformer_edu.validation import check_positive
 HEADS = (1, 2, 5, 8)
 WIDTH = 256
 LAST = ("decoder.classify.", "decoder.to_segmentation.1.")
+COUNT = "decoder.norm.num_batches_tracked"
 FIRST = ("mit.stages.0.embedding.project.weight", "mit.stages.0.embedding.weight")
 Weights = dict[str, torch.Tensor]
 
@@ -37,6 +38,7 @@ def load_pretrained(
     channels: int | None = None,
     heads: tuple[int, ...] | None = None,
     norm_eps: NormEps | None = None,
+    class_names: tuple[str, ...] | None = None,
     parts: Parts = FAST,
 ) -> Segformer | ImageClassifier:
     """Make a model from a file of weights, or leave you with an error and no model.
@@ -59,8 +61,9 @@ def load_pretrained(
         heads: attention heads of each stage; None for what the file says, else (1, 2, 5, 8), which all published
             sizes have.
         norm_eps: of the layer norms; None for what the file says, else those of the implementation that wrote it.
+        class_names: one a class; None for the file's, where the classes are still its own.
         parts: what computes the paper's model: ``FAST``, or ``PAPER``, or leaves of your own that have its names. A
-            sketch is made of ``SKETCH``.
+            sketch is made of ``SKETCH``. Where a decoder is drawn anew, it is theirs.
 
     Returns:
         The model in evaluation mode, in float32 (float64 where the file has it), every weight from the file but those
@@ -80,7 +83,8 @@ def load_pretrained(
     notes: list[str] = []
     try:
         weights, config = understand(file, heads, norm_eps, notes)
-        weights, config = adapt(weights, config, num_classes, channels, notes)
+        weights, config = adapt(weights, config, num_classes, channels, parts, notes)
+        config = config if class_names is None else replace(config, class_names=tuple(class_names))
         model = build(weights, config, parts)
     except (TypeError, ValueError, IndexError, RuntimeError) as error:
         raise ValueError(f"{source}: {error}") from error
@@ -241,7 +245,12 @@ def told_class_names(description: Mapping[str, Any], count: int, notes: list[str
 
 
 def adapt(
-    weights: Weights, config: SegformerConfig, num_classes: int | None, channels: int | None, notes: list[str]
+    weights: Weights,
+    config: SegformerConfig,
+    num_classes: int | None,
+    channels: int | None,
+    parts: Parts,
+    notes: list[str],
 ) -> tuple[Weights, SegformerConfig]:
     """Fit weights and record to the classes and channels that were asked for; note what was done."""
     if channels not in (None, config.channels):
@@ -253,8 +262,9 @@ def adapt(
             "an encoder alone, with neither decoder nor classifier. For a new decoder say how many classes it is to "
             "have: load_pretrained(source, num_classes=…)."
         )
-    if num_classes not in (None, config.num_classes):
-        weights, config, said = with_classes(weights, config, num_classes)
+    own_parts = fitting_parts(config, parts)
+    if num_classes is not None and (num_classes != config.num_classes or own_parts.dialect == "custom"):
+        weights, config, said = with_classes(weights, config, num_classes, own_parts)
         notes.append(said)
     return weights, config
 
@@ -277,25 +287,32 @@ def with_channels(weights: Weights, channels: int) -> tuple[Weights, str]:
     )
 
 
-def with_classes(weights: Weights, config: SegformerConfig, num_classes: int) -> tuple[Weights, SegformerConfig, str]:
-    """Draw the last layer anew for another number of classes, or the whole decoder where there is none."""
-    own, is_sketch = config.num_classes, config.dialect == "sketch"
-    if config.decoder_dim is not None:
-        config = replace(config, num_classes=num_classes, class_names=None)
-        last = {name: value for name, value in fresh_decoder(config).items() if name.startswith(LAST)}
+def with_classes(
+    weights: Weights, config: SegformerConfig, num_classes: int, parts: Parts
+) -> tuple[Weights, SegformerConfig, str]:
+    """Draw the last layer anew for other classes, or the whole decoder where the file has not the parts' own."""
+    own, variant = config.num_classes, variant_of(config)
+    usual = VARIANTS[variant]["decoder_dim"] if variant and config.dialect != "sketch" else WIDTH
+    config = replace(config, decoder_dim=config.decoder_dim or usual, num_classes=num_classes, class_names=None)
+    fresh = fresh_decoder(config, parts)
+    if is_decoder_of(weights, fresh):
+        last = {name: value for name, value in fresh.items() if name.startswith(LAST)}
         return weights | last, config, f"the file has {own} classes; the last layer is drawn anew for {num_classes}."
-    variant = variant_of(config)
-    width = VARIANTS[variant]["decoder_dim"] if variant and not is_sketch else WIDTH
-    config = replace(config, decoder_dim=width, num_classes=num_classes, class_names=None)
-    encoder = {name: value for name, value in weights.items() if not name.startswith("head.")}
-    left = "" if own is None else f" (its classifier of whole images, {own} classes, is left out)"
-    said = f"the file has no decoder{left}; one of width {width} is drawn anew for {num_classes} classes."
-    return encoder | fresh_decoder(config), config, f"{said} It has to be trained before it says anything."
+    encoder = {name: value for name, value in weights.items() if name.startswith("mit.")}
+    left = " (its classifier of whole images, {} classes, is left out)" if "head.weight" in weights else ""
+    has = "another decoder" if "decoder" in {name.split(".")[0] for name in weights} else "no decoder"
+    said = f"the file has {has}{left.format(own)}; one of width {config.decoder_dim} is drawn anew for {num_classes} "
+    return encoder | fresh, config, f"{said}classes. It has to be trained before it says anything."
 
 
-def fresh_decoder(config: SegformerConfig) -> Weights:
-    """Draw a decoder's weights."""
-    parts = SKETCH if config.dialect == "sketch" else PAPER
+def is_decoder_of(weights: Mapping[str, torch.Tensor], fresh: Mapping[str, torch.Tensor]) -> bool:
+    """Whether the file's decoder has the layers of a fresh one."""
+    names = {name for name in weights if name.startswith("decoder.")}
+    return names | {COUNT} == fresh.keys() | {COUNT}
+
+
+def fresh_decoder(config: SegformerConfig, parts: Parts) -> Weights:
+    """Draw the weights of the parts' decoder."""
     decoder = parts.decoder(dims=config.dims, decoder_dim=config.decoder_dim, num_classes=config.num_classes)
     if isinstance(decoder, SegformerHead):
         initialize_head(decoder)
@@ -351,7 +368,7 @@ def build(weights: Weights, config: SegformerConfig, parts: Parts) -> Segformer 
     """
     model = make(config, parts)
     if "decoder.norm.running_var" in weights:  # how many batches it is of: not in every file, and not used
-        weights = {"decoder.norm.num_batches_tracked": torch.tensor(0)} | weights
+        weights = {COUNT: torch.tensor(0)} | weights
     if problems := differences(weights, model.state_dict()):
         variant = variant_of(config) or "no published size"
         raise ValueError(

@@ -1,6 +1,6 @@
 """Chapter 9: the names that the same weights bear in the files of others, and what else sets each format apart.
 
-An eighth format is one more table here, its special cases beside it, and one more line in ``FORMATS``.
+Another format is one more table here, its special cases beside it, and one more line in ``FORMATS``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Training: losses, metrics, evaluation, and a loop that goes on where it stopped (chapters 7 and 11)."""
+"""Training: losses, metrics, evaluation, and a loop that goes on where it stopped (chapter 7)."""
 
 from segformer_edu.training.evaluation import evaluate
 from segformer_edu.training.fit import History, choose_device, fit

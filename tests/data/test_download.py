@@ -21,7 +21,7 @@ def blob(content: bytes) -> str:
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch):
-    monkeypatch.setattr(download, "wait", lambda attempt: 0)
+    monkeypatch.setattr(download, "PAUSE", 0)
 
 
 @pytest.fixture

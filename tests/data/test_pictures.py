@@ -22,7 +22,7 @@ def array():
 
 @pytest.fixture
 def server(monkeypatch):
-    monkeypatch.setattr(download, "wait", lambda attempt: 0)
+    monkeypatch.setattr(download, "PAUSE", 0)
     with serving() as running:
         yield running
 

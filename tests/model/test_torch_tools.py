@@ -7,6 +7,7 @@ import io
 import pickle
 import shutil
 
+import onnxruntime
 import pytest
 import torch
 from samples import SMALL, noise
@@ -72,6 +73,29 @@ def test_export_with_free_sizes(model, gradient):
         exported = torch.export.export(model, (noise(2, 3, 128, 160),), dynamic_shapes=shapes).module()
         for x in (X, OTHER, noise(3, 3, 64, 200)):
             torch.testing.assert_close(exported(x), model(x))
+
+
+@pytest.mark.filterwarnings("ignore")  # the exporter's own
+@pytest.mark.parametrize("name", MAKE)
+def test_onnx_with_free_sizes(name, tmp_path):
+    """As ONNX Runtime computes it, at sizes that the exporter did not see."""
+    torch.manual_seed(0)
+    model = MAKE[name]().eval()
+    batch, height, width = (torch.export.Dim(name, min=least, max=4096) for name, least in
+                            (("batch", 1), ("height", 64), ("width", 64)))  # fmt: skip
+    torch.onnx.export(
+        model,
+        (noise(2, 3, 128, 160),),
+        tmp_path / "model.onnx",
+        dynamo=True,
+        dynamic_shapes=({0: batch, 2: height, 3: width},),
+        input_names=["image"],
+    )
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    for x in (X, OTHER, noise(3, 3, 64, 200)):
+        (found,) = session.run(None, {"image": x.numpy()})
+        with torch.no_grad():
+            torch.testing.assert_close(torch.from_numpy(found), model(x), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore")  # tracing is deprecated; people's exports still use it

@@ -634,3 +634,32 @@ def test_channels_and_classes_together(folder):
     assert model(noise(1, 4, 64, 64)).shape == (1, 3, 16, 16)
     with pytest.raises(ValueError, match="channels is 0"):
         load_pretrained(folder, channels=0)
+
+
+class Nearest(SegformerHead):
+    """A decoder of one's own, with other layers."""
+
+    def __init__(self, *, dims: tuple[int, ...], decoder_dim: int, num_classes: int) -> None:
+        super().__init__(dims=dims, decoder_dim=decoder_dim, num_classes=num_classes)
+        self.extra = torch.nn.Conv2d(num_classes, num_classes, 3, padding=1)
+
+    def forward(self, layer_outputs: list[torch.Tensor]) -> torch.Tensor:
+        return self.extra(super().forward(layer_outputs))
+
+
+@pytest.mark.parametrize("classes", [3, 7])
+def test_a_decoder_of_ones_own_on_published_weights(folder, classes):
+    """The experiment that a new decoder is made for: the encoder's weights stay, the decoder is drawn anew."""
+    with pytest.warns(UserWarning, match=rf"the file has another decoder; one of width 20 is drawn anew for {classes}"):
+        model = load_pretrained(folder, classes, parts=dataclasses.replace(FAST, decoder=Nearest))
+    assert type(model.decoder) is Nearest
+    assert model(noise(1, 3, 64, 64)).shape == (1, classes, 16, 16)
+    known = load_pretrained(folder).mit.state_dict()
+    assert all(torch.equal(value, known[name]) for name, value in model.mit.state_dict().items())
+
+
+def test_names_of_the_classes_that_are_to_be_learned(folder):
+    with pytest.warns(UserWarning, match="the file has 7 classes"):
+        assert load_pretrained(folder, 2, class_names=("crack", "none")).class_names == ("crack", "none")
+    with pytest.raises(ValueError, match=r"3 class_names; expected 7"):
+        load_pretrained(folder, class_names=("a", "b", "c"))
