@@ -266,8 +266,10 @@ def make_parser() -> argparse.ArgumentParser:
     listed = f"{{{','.join(COMMANDS)}}}"
     commands = parser.add_subparsers(dest="command", required=True, metavar=listed, title="commands")
     for name, command in COMMANDS.items():
-        texts = {"help": command.gist, "usage": command.usage, "description": command.text, "epilog": command.examples}
-        command.add(commands.add_parser(name, **texts, **raw).add_argument)
+        added = commands.add_parser(
+            name, help=command.gist, usage=command.usage, description=command.text, epilog=command.examples, **raw
+        )
+        command.add(added.add_argument)
     return parser
 
 
