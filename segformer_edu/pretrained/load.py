@@ -333,7 +333,8 @@ def variant_of(config: SegformerConfig) -> str | None:
 def make(config: SegformerConfig, parts: Parts) -> Segformer | ImageClassifier:
     """Make the model that a record describes, weights undrawn on the device "meta"."""
     parts = fitting_parts(config, parts).with_norm_eps(config.norm_eps)
-    parts = parts if config.dropout is None else parts.with_dropout(config.dropout)
+    if config.dropout is not None and parts.dialect != "custom":  # a decoder of one's own may have no such argument
+        parts = parts.with_dropout(config.dropout)
     common: dict[str, Any] = {"drop_path": config.drop_path, "parts": parts}
     with torch.device("meta"):  # shapes alone: nothing is drawn, and a mistake costs no memory
         if config.decoder_dim is None:
