@@ -154,7 +154,7 @@ class MiT(ConfiguredModule):
         parts: Parts = SKETCH,
     ) -> None:
         super().__init__()
-        config = SegformerConfig(  # which refuses what are no sizes
+        config = SegformerConfig(  # raises an error for bad sizes
             channels=channels,
             dims=dims,
             heads=heads,
