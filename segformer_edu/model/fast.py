@@ -44,7 +44,7 @@ def count_pieces(x: torch.Tensor, channels: int) -> int:
     """
     if x.device.type != "cpu" or torch.compiler.is_compiling() or torch.jit.is_tracing():
         return 1
-    return math.ceil(x[:, 0].numel() * x.element_size() * channels / AT_ONCE)
+    return max(1, math.ceil(x[:, 0].numel() * x.element_size() * channels / AT_ONCE))
 
 
 def is_untouched(layer: nn.Module, kind: type[nn.Module]) -> bool:
@@ -68,12 +68,41 @@ def is_pointwise(layer: nn.Module) -> bool:
     return layer.kernel_size == layer.stride == (1, 1) and layer.groups == 1 and layer.padding == (0, 0)
 
 
-def is_recorded(x: object) -> bool:
-    """Whether ``torch.jit.trace`` or ``torch.fx`` follows what is done with ``x``; for any size, so plainly.
+def is_followed(x: object) -> bool:
+    """Whether a tool of PyTorch follows each operation on ``x``: ``torch.jit.trace``, ``torch.fx`` or ``torch.func``.
+
+    It has to see the plain computation: for any size, without results that are overwritten or computed again.
 
     Built in chapter 10.
     """
-    return torch.jit.is_tracing() or isinstance(x, torch.fx.Proxy)
+    if torch.compiler.is_compiling():
+        return False
+    in_func = torch._C._functorch.peek_interpreter_stack() is not None
+    return in_func or torch.jit.is_tracing() or isinstance(x, torch.fx.Proxy)
+
+
+def activate_and_narrow(
+    hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, version: int | None = None
+) -> torch.Tensor:
+    """The second half of a Mix-FFN: GELU, and the matrix that narrows.
+
+    Args:
+        hidden: (B, dim · expansion_factor, H, W).
+        weight: (dim, dim · expansion_factor, 1, 1).
+        bias: (dim,), or None.
+        version: how often the weight had been changed in place when this was computed first.
+
+    Returns:
+        (B, dim, H, W).
+
+    Raises:
+        RuntimeError: a weight that was changed in place since; its gradient would be another's.
+
+    Built in chapter 10.
+    """
+    if version not in (None, weight._version):
+        raise RuntimeError("The weight of narrow was changed in place between the forward and the backward pass.")
+    return F.conv2d(F.gelu(hidden), weight, bias)
 
 
 class FastMixFeedForward(DepthwiseMixFeedForward):
@@ -89,15 +118,16 @@ class FastMixFeedForward(DepthwiseMixFeedForward):
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if is_recorded(x) or not self.is_as_made():
+        if is_followed(x) or not self.is_as_made():
             return super().forward(x)
         if not torch.is_grad_enabled():
             return self.in_strips(x)
-        if not (torch.compiler.is_compiling() or torch._C._autograd._saved_tensors_hooks_is_enabled()):  # type: ignore
-            return super().forward(x)  # under torch.func.grad, which has no checkpoints
         # GELU is cheap, its result large: it is computed again when a gradient needs it, not kept
         hidden = self.mix(self.widen(x))
-        return checkpoint(self.activate_and_narrow, hidden, use_reentrant=False, preserve_rng_state=False)
+        weight, bias = self.narrow.weight, self.narrow.bias  # those of now: later others may stand in their place
+        version = None if torch.compiler.is_compiling() or not weight.requires_grad else weight._version
+        given = (hidden, weight, bias, version)
+        return checkpoint(activate_and_narrow, *given, use_reentrant=False, preserve_rng_state=False)
 
     def is_as_made(self) -> bool:
         """Whether the layers are as they were made: two matrices, and between them neighbours within one row."""
@@ -106,22 +136,18 @@ class FastMixFeedForward(DepthwiseMixFeedForward):
         is_same_size = is_3x3 and mix.stride == mix.dilation == (1, 1) and mix.padding_mode == "zeros"
         return is_same_size and is_pointwise(self.widen) and is_pointwise(self.narrow)
 
-    def activate_and_narrow(self, hidden: torch.Tensor) -> torch.Tensor:
-        """The second half: (B, dim · expansion_factor, H, W) → (B, dim, H, W)."""
-        return self.narrow(F.gelu(hidden))
-
     def in_strips(self, x: torch.Tensor) -> torch.Tensor:
         """The whole, image by image and in strips of rows where the map in between is large."""
-        strips = count_pieces(x, self.widen.out_channels)
+        strips, last = count_pieces(x, self.widen.out_channels), (self.narrow.weight, self.narrow.bias)
         if strips == 1:
-            return self.activate_and_narrow(self.mix(self.widen(x)))
+            return activate_and_narrow(self.mix(self.widen(x)), *last)
         if x.shape[0] > 1:
             return torch.cat([self.in_strips(image) for image in x.split(1)])
         rows, out = math.ceil(x.shape[-2] / strips), []
         for first in range(0, x.shape[-2], rows):
             above = min(first, 1)  # the 3×3 convolution looks at one row above the strip and at one below
             strip = x[:, :, first - above : first + rows + 1]
-            out.append(self.activate_and_narrow(self.mix(self.widen(strip))[:, :, above : above + rows]))
+            out.append(activate_and_narrow(self.mix(self.widen(strip))[:, :, above : above + rows], *last))
         return torch.cat(out, dim=2)
 
 
@@ -144,7 +170,7 @@ class FastSegformerHead(SegformerHead):
     """
 
     def forward(self, layer_outputs: list[torch.Tensor]) -> torch.Tensor:
-        if isinstance(layer_outputs[0], torch.fx.Proxy) or not self.can_collapse():
+        if self.steps_aside(layer_outputs[0]):
             return super().forward(layer_outputs)
         if self.training:
             matrices, bias = self.matrices()
@@ -161,6 +187,10 @@ class FastSegformerHead(SegformerHead):
             logits += self.share(layer_outputs, group)
         return logits
 
+    def steps_aside(self, x: torch.Tensor) -> bool:
+        """Whether the plain head has to answer; a graph of torch.jit.trace may be the collapsed one."""
+        return not self.can_collapse() or (is_followed(x) and not torch.jit.is_tracing())
+
     def can_collapse(self) -> bool:
         """Whether projections and fusion are as they were made: products of matrices."""
         projections = all(is_pointwise(layer) and layer.bias is not None for layer in self.project)
@@ -176,9 +206,10 @@ class FastSegformerHead(SegformerHead):
     def can_fold(self) -> bool:
         """Whether all that follows the fusion is as it was made: a BatchNorm of fixed numbers, a ReLU, a matrix."""
         norm, dropout = self.norm, self.dropout
-        is_fixed = is_untouched(norm, nn.BatchNorm2d) and not norm.training and norm.running_var is not None
-        passes = is_untouched(dropout, nn.Dropout2d) and not dropout.training
-        return is_fixed and norm.affine and passes and is_pointwise(self.classify)
+        is_fixed = is_untouched(norm, nn.BatchNorm2d) and norm.affine and not norm.training
+        if not is_fixed or norm.running_var is None or norm.running_var.dtype != self.fuse.weight.dtype:
+            return False  # it measures each batch, or is kept in float32 beside layers of bfloat16
+        return is_untouched(dropout, nn.Dropout2d) and not dropout.training and is_pointwise(self.classify)
 
     def folded(self) -> tuple[list[torch.Tensor], torch.Tensor]:
         """Return ``matrices`` with the BatchNorm in them: it multiplies and shifts each channel by fixed numbers."""

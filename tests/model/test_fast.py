@@ -25,7 +25,7 @@ from segformer_edu import (
     SegformerHead,
 )
 from segformer_edu.model import fast
-from segformer_edu.model.fast import AT_ONCE, count_pieces
+from segformer_edu.model.fast import AT_ONCE, activate_and_narrow, count_pieces
 from segformer_edu.model.variants import VARIANTS, build_classifier, build_segformer
 
 DIMS = (3, 4, 5, 6)
@@ -146,11 +146,12 @@ def test_feed_forward_in_strips_is_the_whole(size, rows):
     (ours, theirs), x = feed_forwards(), double(batch, 5, height, width)
     seen: list[int] = []
 
-    def note(hidden: torch.Tensor) -> torch.Tensor:
+    def note(hidden: torch.Tensor, *rest: object) -> torch.Tensor:
         seen.append(hidden.shape[-2])
-        return FastMixFeedForward.activate_and_narrow(ours, hidden)
+        return activate_and_narrow(hidden, *rest)
 
-    with torch.no_grad(), limit(8 * 20 * width * rows), patch.object(ours, "activate_and_narrow", note):
+    noting = patch("segformer_edu.model.fast.activate_and_narrow", note)
+    with torch.no_grad(), limit(8 * 20 * width * rows), noting:
         torch.testing.assert_close(ours(x), theirs(x))
     at_once = math.ceil(height / math.ceil(height / rows))
     strips = [min(at_once, height - first) for first in range(0, height, at_once)]
@@ -445,3 +446,54 @@ def test_memory_is_kept_by_a_call_and_by_no_constructor():
         assert not any(call.args == (fast.KEPT,) for call in empty.call_args_list)
         fast.keep_freed_memory()
         assert empty.call_args.args == (fast.KEPT,)
+
+
+def test_weights_that_were_put_in_place_for_one_call():
+    """As functional_call does for meta-learning; the backward pass comes when the model's own stand there again."""
+    model, plain = (Segformer(**SMALL, decoder_dim=16, parts=parts).double() for parts in (FAST, PAPER))
+    plain.load_state_dict(model.state_dict())
+    others = {name: (0.9 * value).detach().requires_grad_() for name, value in model.named_parameters()}
+    gradients = []
+    for each in (model, plain):
+        loss = torch.func.functional_call(each.eval(), others, (double(2, 3, 64, 64),)).square().mean()
+        gradients.append(torch.autograd.grad(loss, others.values()))
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_a_weight_that_changes_before_the_backward_pass():
+    for module in feed_forwards():
+        y = module(double(2, 5, 7, 6)).sum()
+        with torch.no_grad():
+            module.narrow.weight.mul_(2)
+        with pytest.raises(RuntimeError, match=r"changed in place|modified by an inplace operation"):
+            y.backward()
+
+
+@pytest.mark.parametrize("batch", [0, 1])
+def test_no_picture_at_all(batch):
+    x, layer_outputs = double(batch, 5, 7, 6), [x.detach()[:batch] for x in maps(8, 9)]
+    with torch.no_grad():
+        for (ours, theirs), given in ((feed_forwards(), x), (heads(), layer_outputs)):
+            torch.testing.assert_close(ours.eval()(given), theirs.eval()(given))
+
+
+def test_batch_norm_kept_in_single_precision():
+    ours, theirs = (head.float().eval() for head in heads())
+    layer_outputs = [x.detach().bfloat16() for x in maps(8, 9)]
+    for head in (ours, theirs):
+        for layer in (*head.project, head.fuse, head.classify):
+            layer.bfloat16()
+    torch.testing.assert_close(ours(layer_outputs), theirs(layer_outputs))
+
+
+def test_an_ensemble_by_vmap_over_the_weights():
+    models = [Segformer(**SMALL, decoder_dim=16, parts=FAST).double().eval() for _ in range(2)]
+    weights, buffers = torch.func.stack_module_state(models)
+    x = double(1, 3, 64, 64)
+    call = lambda w, b: torch.func.functional_call(models[0], (w, b), (x,))  # noqa: E731
+    found = torch.func.vmap(call)(weights, buffers)
+    for one, model in zip(found, models, strict=True):
+        torch.testing.assert_close(one, model(x))
+    found.square().mean().backward()
+    assert all(value.grad is not None for value in weights.values())
