@@ -31,6 +31,11 @@ class NormEps:
     patches: float | None = None
     reductions: float | None = None
 
+    def __post_init__(self) -> None:
+        for kind, eps in vars(self).items():
+            if eps is not None and (isinstance(eps, bool) or not isinstance(eps, int | float) or not 0 < eps < 1e9):
+                raise ValueError(f"eps of {kind} is {eps!r}; expected a small positive number, such as 1e-5, or None.")
+
     @classmethod
     def of(cls, stages: Iterable[Any]) -> NormEps:
         """Read them off an encoder's stages.
@@ -112,8 +117,9 @@ class SegformerConfig:
         )
         counts = {"decoder_dim": self.decoder_dim, "num_classes": self.num_classes}
         check_positive(**{name: value for name, value in counts.items() if value is not None})
-        if not isinstance(self.drop_path, int | float) or not 0 <= self.drop_path < 1:
-            raise ValueError(f"drop_path is {self.drop_path!r}; expected a probability below 1, such as 0.1.")
+        for name, rate in {"drop_path": self.drop_path, "dropout": 0 if self.dropout is None else self.dropout}.items():
+            if not isinstance(rate, int | float) or not 0 <= rate < 1:
+                raise ValueError(f"{name} is {rate!r}; expected a probability below 1, such as 0.1.")
         if self.dialect not in DIALECTS:
             raise ValueError(f"dialect is {self.dialect!r}; expected one of {', '.join(DIALECTS)}.")
         if self.class_names is not None:
@@ -154,6 +160,14 @@ def check_class_names(names: object, count: int | None) -> None:
         raise ValueError(f"There are {len(names)} class_names; expected {count}, one for each of the classes.")
 
 
+def record_differs(record: Mapping[str, Any], config: SegformerConfig) -> str:
+    """Say what makes the model of a record from a file another function than ``config``'s; "" if nothing."""
+    try:
+        return SegformerConfig.from_dict(record).function_differs(config)
+    except (TypeError, ValueError) as error:
+        return f"a record that this version cannot read ({error})"
+
+
 class ConfiguredModule(nn.Module):
     """A module that knows what it is: ``config`` goes with its state dict, into any file that keeps that whole.
 
@@ -184,8 +198,8 @@ class ConfiguredModule(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, local_metadata, *rest)
         is_inner = not any(isinstance(child, ConfiguredModule) for child in self.children())
         if is_inner and local_metadata.get("config"):
-            saved = SegformerConfig.from_dict(local_metadata["config"])
-            if difference := saved.function_differs(self.config):
+            difference = record_differs(local_metadata["config"], self.config)
+            if difference:
                 warnings.warn(
                     f"These weights were saved from another model than the one they are loaded into: {difference}. "
                     f"The same image will give other logits. load_pretrained builds the model that was saved.",

@@ -190,7 +190,8 @@ def parameters(*modules: nn.Module) -> int:
 
 def run(module: nn.Module, x: Any) -> tuple[Any, Watch]:
     """Let a module work on shapes without numbers; return its result's and what it would have computed."""
-    on_meta = {name: tensor.to("meta") for name, tensor in module.state_dict().items()}
+    held = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    on_meta = {name: tensor.detach().to("meta") for name, tensor in held.items()}
     with torch.no_grad(), Watch(on_meta.values()) as watch:
         return functional_call(module, on_meta, (x,)), watch
 

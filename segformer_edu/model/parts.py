@@ -67,9 +67,14 @@ class Parts:
 
 
 def leaves(parts: Parts) -> list[Callable[..., nn.Module]]:
-    """Return what makes each leaf, without the arguments that were fixed beforehand."""
+    """Return what makes each leaf, without the eps and the dropout that it was given."""
     made = [getattr(parts, field.name) for field in dataclasses.fields(parts)]
-    return [leaf.func if isinstance(leaf, partial) else leaf for leaf in made]
+    return [leaf.func if isinstance(leaf, partial) and is_tuned(leaf) else leaf for leaf in made]
+
+
+def is_tuned(leaf: partial[nn.Module]) -> bool:
+    """Whether nothing but eps and dropout was fixed beforehand."""
+    return not leaf.args and leaf.keywords.keys() <= {"eps", "norm_eps", "dropout"}
 
 
 SKETCH = Parts(

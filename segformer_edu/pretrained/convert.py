@@ -72,12 +72,7 @@ def what_was_left_out(done: ConvertedStateDict) -> str:
 
 def converted(state_dict: Mapping[str, torch.Tensor]) -> ConvertedStateDict:
     """Do what ``convert_state_dict`` does, and leave the warning to the caller."""
-    if not isinstance(state_dict, Mapping) or not all(
-        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state_dict.items()
-    ):
-        raise TypeError(
-            f"Got {type(state_dict).__name__}; expected a state dict, names to tensors, as model.state_dict() returns."
-        )
+    state_dict = checked(state_dict)
     format, prefix = recognize(state_dict)
     entries, strangers = {}, {}
     for name, value in state_dict.items():
@@ -93,6 +88,17 @@ def converted(state_dict: Mapping[str, torch.Tensor]) -> ConvertedStateDict:
     except (RuntimeError, IndexError) as error:
         raise ValueError(f"Names of {format.title}, but shapes that no SegFormer has: {error}") from error
     return ConvertedStateDict(entries, format, left_out)
+
+
+def checked(state_dict: object) -> dict[str, torch.Tensor]:
+    """Return a state dict without the mark that torch.compile puts into names, or raise TypeError if it is none."""
+    if not isinstance(state_dict, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state_dict.items()
+    ):
+        raise TypeError(
+            f"Got {type(state_dict).__name__}; expected a state dict, names to tensors, as model.state_dict() returns."
+        )
+    return {name.replace("._orig_mod.", "."): value for name, value in state_dict.items()}
 
 
 def extras(

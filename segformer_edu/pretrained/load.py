@@ -18,7 +18,7 @@ from segformer_edu.model.encoder import MiT
 from segformer_edu.model.parts import FAST, SKETCH, Parts
 from segformer_edu.model.segformer import Segformer
 from segformer_edu.model.variants import DROP_PATH, VARIANTS, ImageClassifier, initialize_head
-from segformer_edu.pretrained.convert import ConvertedStateDict, converted, what_was_left_out
+from segformer_edu.pretrained.convert import ConvertedStateDict, checked, converted, listed, what_was_left_out
 from segformer_edu.pretrained.names import KERNELS, OWN, STAGES
 from segformer_edu.pretrained.read import WeightFile, read_weights
 from segformer_edu.validation import check_positive
@@ -70,7 +70,7 @@ def load_pretrained(
         of which a warning speaks. ``model.config`` says what it is, with the classes' names where the file has them.
 
     Raises:
-        FileNotFoundError: no such file, folder or model.
+        FileNotFoundError: no such file, folder or model; OSError: one that must not be read.
         ConnectionError: a download that failed.
         TypeError, ValueError: a file that is corrupt, of no known format, incomplete, or more than one model; an
             encoder alone and no ``num_classes``; parts that do not fit. No half-loaded model is ever returned.
@@ -79,12 +79,14 @@ def load_pretrained(
     """
     counts = {"num_classes": num_classes, "channels": channels}
     check_positive(**{name: value for name, value in counts.items() if value is not None})
+    if not isinstance(parts, Parts) or not isinstance(norm_eps, NormEps | None):
+        raise TypeError(f"parts is {parts!r:.40}, norm_eps {norm_eps!r:.40}; expected a Parts, and a NormEps or None.")
     file = read_weights(source)
     notes: list[str] = []
     try:
         weights, config = understand(file, heads, norm_eps, notes)
         weights, config = adapt(weights, config, num_classes, channels, parts, notes)
-        config = config if class_names is None else replace(config, class_names=tuple(class_names))
+        config = config if class_names is None else replace(config, class_names=class_names)
         model = build(weights, config, parts)
     except (TypeError, ValueError, IndexError, RuntimeError) as error:
         raise ValueError(f"{source}: {error}") from error
@@ -102,20 +104,25 @@ def understand(
     """Bring a file's weights under this library's names, and find out what model they are of; note what was assumed."""
     record = SegformerConfig.from_dict(file.config) if file.config is not None else None
     if record is not None and record.dialect == "custom":
-        weights, config = without_prefix(file.entries), record
+        weights, config = own_names(file.entries, notes), record
     else:
         done = converted(file.entries)
         if done.left_out:
             notes.append(what_was_left_out(done))
         weights, config = dict(done), record or guess(done, file.description, heads, norm_eps, notes)
     check_numbers(weights)
-    return weights, replace(config, heads=tuple(heads or config.heads), norm_eps=norm_eps or config.norm_eps)
+    told = {"heads": config.heads if heads is None else heads, "norm_eps": norm_eps or config.norm_eps}
+    return weights, replace(config, **told)
 
 
-def without_prefix(entries: Mapping[str, torch.Tensor]) -> Weights:
-    """Drop what stands before all names of a model of this library, such as "module."."""
+def own_names(entries: Mapping[str, torch.Tensor], notes: list[str]) -> Weights:
+    """Keep the weights of a model of this library: drop what stands before all names, and what training left beside."""
+    entries = checked(entries)
     prefix = min((name.split("mit.stages.")[0] for name in entries if "mit.stages." in name), key=len, default="")
-    return {name.removeprefix(prefix): value for name, value in entries.items()}
+    own = tuple(f"{prefix}{part}." for part in ("mit", "decoder", "head"))
+    if left_out := [name for name in entries if not name.startswith(own)]:
+        notes.append(f"Left out, as no part of the model: {listed(left_out, 8)}.")
+    return {name.removeprefix(prefix): value for name, value in entries.items() if name.startswith(own)}
 
 
 def guess(
@@ -265,13 +272,15 @@ def adapt(
     own_parts = fitting_parts(config, parts)
     if num_classes is not None and (num_classes != config.num_classes or own_parts.dialect == "custom"):
         weights, config, said = with_classes(weights, config, num_classes, own_parts)
-        notes.append(said)
+        notes += [said] if said else []
     return weights, config
 
 
 def with_channels(weights: Weights, channels: int) -> tuple[Weights, str]:
     """Change the channels of the first convolution's filters."""
-    name = next(name for name in FIRST if name in weights)
+    name = next((name for name in FIRST if name in weights), None)
+    if name is None:
+        raise ValueError(f"channels={channels} needs one of {', '.join(FIRST)}, and the file has neither.")
     filters = weights[name]
     own = filters.shape[1]
     if channels > own:
@@ -291,11 +300,13 @@ def with_classes(
     weights: Weights, config: SegformerConfig, num_classes: int, parts: Parts
 ) -> tuple[Weights, SegformerConfig, str]:
     """Draw the last layer anew for other classes, or the whole decoder where the file has not the parts' own."""
-    own, variant = config.num_classes, variant_of(config)
+    own, variant, before = config.num_classes, variant_of(config), config
     usual = VARIANTS[variant]["decoder_dim"] if variant and config.dialect != "sketch" else WIDTH
     config = replace(config, decoder_dim=config.decoder_dim or usual, num_classes=num_classes, class_names=None)
     fresh = fresh_decoder(config, parts)
-    if is_decoder_of(weights, fresh):
+    if is_decoder_of(weights, fresh) and num_classes == own:
+        return weights, before, ""
+    if is_decoder_of(weights, fresh) and any(name.startswith(LAST) for name in fresh):
         last = {name: value for name, value in fresh.items() if name.startswith(LAST)}
         return weights | last, config, f"the file has {own} classes; the last layer is drawn anew for {num_classes}."
     encoder = {name: value for name, value in weights.items() if name.startswith("mit.")}
@@ -331,12 +342,13 @@ def variant_of(config: SegformerConfig) -> str | None:
 
 
 def make(config: SegformerConfig, parts: Parts) -> Segformer | ImageClassifier:
-    """Make the model that a record describes, weights undrawn on the device "meta"."""
+    """Make the model that a record describes, of known parts on the device "meta", where no weight is drawn."""
     parts = fitting_parts(config, parts).with_norm_eps(config.norm_eps)
     if config.dropout is not None and parts.dialect != "custom":  # a decoder of one's own may have no such argument
         parts = parts.with_dropout(config.dropout)
     common: dict[str, Any] = {"drop_path": config.drop_path, "parts": parts}
-    with torch.device("meta"):  # shapes alone: nothing is drawn, and a mistake costs no memory
+    # shapes alone: nothing is drawn, and a mistake costs no memory; parts of one's own may hold more than weights
+    with torch.device("cpu" if parts.dialect == "custom" else "meta"):
         if config.decoder_dim is None:
             num_classes = cast(int, config.num_classes)  # ``adapt`` refuses an encoder alone
             return ImageClassifier(MiT(**config.sizes(), **common), num_classes, config.class_names)
@@ -380,7 +392,8 @@ def build(weights: Weights, config: SegformerConfig, parts: Parts) -> Segformer 
         )
     if all(value.dtype == torch.float64 for value in weights.values() if value.is_floating_point()):
         model = model.double()
-    model = model.to_empty(device="cpu")
+    if next(model.parameters()).is_meta:
+        model = model.to_empty(device="cpu")
     if config.dialect in ("paper", "fast"):
         # as the builders have it
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in the stubs

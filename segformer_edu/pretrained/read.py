@@ -57,12 +57,17 @@ def read_weights(source: str | Path) -> WeightFile:
         FileNotFoundError: nothing there.
         ConnectionError: a download that failed.
         ValueError: a file that is truncated, corrupt, or holds more than tensors and plain values.
+        OSError: a file or folder that must not be read.
     """
-    path = Path(source).expanduser()
-    if path.is_file():
+    try:
+        path = Path(source).expanduser()
+        is_file, is_folder = path.is_file(), path.is_dir()
+    except (OSError, RuntimeError):  # no such user, or a name that no file can have
+        is_file = is_folder = False
+    if is_file:
         entries, config = read_file(path)
         return WeightFile(entries, config, {})
-    return read_folder(path if path.is_dir() else fetch(source))
+    return read_folder(path if is_folder else fetch(source))
 
 
 def read_file(path: Path) -> tuple[Mapping[str, torch.Tensor], Mapping[str, Any] | None]:
@@ -96,18 +101,44 @@ def read_safetensors(path: Path) -> tuple[Mapping[str, torch.Tensor], Mapping[st
 
 
 def unwrap(loaded: Any) -> tuple[Any, Mapping[str, Any] | None]:
-    """Find the state dict in what a training wrote around it, and the record that came with it."""
-    config = None
-    while isinstance(loaded, Mapping):
-        config = config or (loaded["config"] if is_record(loaded.get("config")) else None)
+    """Find the state dict in what a training wrote around it, and the record that came with it.
+
+    Raises:
+        ValueError: records of several models, of which one must be wrong.
+    """
+    written = None
+    for _ in range(8):  # a mapping may hold itself
+        if not isinstance(loaded, Mapping):
+            break
+        written = written or (loaded["config"] if is_record(loaded.get("config")) else None)
         inner = next((loaded[key] for key in WRAPPERS if isinstance(loaded.get(key), Mapping)), None)
         if inner is None:
             break
         loaded = inner
     # where ConfiguredModule puts it, under the name of the module, "" for the whole
-    metadata = getattr(loaded, "_metadata", None) or {}
-    records = {name: each["config"] for name, each in metadata.items() if is_record(each.get("config"))}
-    return loaded, config or (records[min(records, key=len)] if records else None)
+    metadata = getattr(loaded, "_metadata", None)
+    entries = metadata.items() if isinstance(metadata, Mapping) else ()
+    records = {
+        name: each["config"] for name, each in entries if isinstance(each, Mapping) and is_record(each.get("config"))
+    }
+    for record in records.values():
+        check_one_function(record, records[min(records, key=len)], "the file has")
+    return loaded, records[min(records, key=len)] if records else written
+
+
+def check_one_function(one: Mapping[str, Any], other: Mapping[str, Any], where: str) -> None:
+    """Raise ValueError if two records, of the same weights, are of two functions."""
+    for name in ("heads", "norm_eps"):
+        if plain(one[name]) != plain(other[name]):
+            raise ValueError(
+                f"{where} records of two models: {name} {plain(one[name])} and {plain(other[name])}. Was a part "
+                f"exchanged, or a file replaced? Save the model anew with save_pretrained."
+            )
+
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON has it."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def is_record(value: object) -> bool:
@@ -130,6 +161,8 @@ def read_folder(folder: Path) -> WeightFile:
     for name in WHOLE:
         if (folder / name).is_file():
             entries, inside = read_file(folder / name)
+            if is_record(record) and inside is not None:
+                check_one_function(record, inside, f"{name} and {CONFIGURATION} have")
             return WeightFile(entries, record if is_record(record) else inside, description)
     for name in INDEX:
         if (folder / name).is_file():
@@ -144,8 +177,8 @@ def read_folder(folder: Path) -> WeightFile:
 def read_json(path: Path) -> dict:
     """Read an object of JSON."""
     try:
-        loaded = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        loaded = json.loads(path.read_text(encoding="utf-8-sig"))  # Windows' editors write a mark before it
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no JSON ({error}): truncated or corrupt. Fetch it again.") from error
     if not isinstance(loaded, dict):
         raise ValueError(f"{path} holds a {type(loaded).__name__}; expected an object, names to values.")

@@ -6,7 +6,6 @@ import json
 import os
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from segformer_edu.model.config import ConfiguredModule, NormEps, SegformerConfig
-from segformer_edu.model.parts import FAST
+from segformer_edu.model.config import ConfiguredModule, SegformerConfig
+from segformer_edu.model.parts import FAST, PAPER
 from segformer_edu.model.segformer import Segformer
 from segformer_edu.model.variants import ImageClassifier
 from segformer_edu.pretrained.load import differences, make
@@ -55,11 +54,16 @@ def save_pretrained(model: Segformer | ImageClassifier, folder: str | Path, form
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     parts = [folder / f"{name}.part" for name in (WHOLE[0], CONFIGURATION)]
-    contiguous = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
-    save_file(contiguous, parts[0], metadata={"format": "pt", RECORD: json.dumps(model.config.to_dict())})
-    parts[1].write_text(json.dumps(description, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    for part in parts:
-        os.replace(part, part.with_suffix(""))
+    # each on its own: safetensors takes no two names of one tensor
+    apart = {n: value.detach().cpu().clone(memory_format=torch.contiguous_format) for n, value in weights.items()}
+    try:
+        save_file(apart, parts[0], metadata={"format": "pt", RECORD: json.dumps(model.config.to_dict())})
+        parts[1].write_text(json.dumps(description, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        for part in parts:
+            os.replace(part, part.with_suffix(""))
+    finally:
+        for part in parts:
+            part.unlink(missing_ok=True)
     return folder
 
 
@@ -80,23 +84,35 @@ def unwrapped(model: object) -> Segformer | ImageClassifier:
 
 def check_described(model: Segformer | ImageClassifier) -> None:
     """Raise ValueError if a model's record no longer says what the model is."""
-    config, problems = model.config, []
-    if config.dialect != "custom":
-        problems = differences(model.state_dict(), make(config, FAST).state_dict())
-    stages: list[Any] = list(model.mit.stages)
-    blocks = [[block.attention for block in stage.blocks] for stage in stages]
-    heads = tuple(getattr(attentions[0], "heads", own) for attentions, own in zip(blocks, config.heads))
-    try:
-        found = replace(config, heads=heads, norm_eps=NormEps.of(model.mit.stages))
-        problems += [f"has other {difference}"] if (difference := found.function_differs(config)) else []
-    except ValueError as error:
-        problems.append(f"has norms of several kinds ({error})")
+    if any(value.is_meta for value in model.state_dict().values()):
+        raise ValueError("The model is on the device 'meta' and has no weights; load or draw them first.")
+    problems = [] if model.config.dialect == "custom" else changes(model)
     if problems:
         raise ValueError(
             f"The model was changed after it was made, and model.config does not describe it: it "
             f"{'; it '.join(problems[:3])}{', …' if problems[3:] else ''}. Make a model with these sizes and give it "
             f"the weights, or keep your own code and torch.save(model.state_dict(), path)."
         )
+
+
+def changes(model: Segformer | ImageClassifier) -> list[str]:
+    """Say what sets a model apart from one that is made by its record."""
+    config = model.config
+    twin = make(config, PAPER if config.dialect == "paper" else FAST)
+    found, expected = ({name: told_of(module) for name, module in each.named_modules()} for each in (model, twin))
+    problems = differences(model.state_dict(), twin.state_dict())
+    problems += [f"has other layers: {name}" for name in found.keys() ^ expected.keys()]
+    return problems + [
+        f"has {name} as {found[name]}, not {expected[name]}"
+        for name in found.keys() & expected.keys()
+        if found[name] != expected[name]
+    ]
+
+
+def told_of(module: nn.Module) -> str:
+    """Return what a module is besides its weights."""
+    own = {name: getattr(module, name) for name in ("heads", "eps") if hasattr(module, name)}
+    return f"{type(module).__name__}({module.extra_repr()}) {own or ''}".strip()
 
 
 def own_form(model: Segformer | ImageClassifier) -> tuple[Weights, dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from segformer_edu.model.config import SegformerConfig
+from segformer_edu.model.config import SegformerConfig, record_differs
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -47,7 +47,7 @@ def load_model(model: nn.Module, saved: dict[str, Any], path: Path) -> None:
     """
     config = getattr(model, "config", None)
     if isinstance(config, SegformerConfig) and saved.get("config"):
-        difference = SegformerConfig.from_dict(saved["config"]).function_differs(config)
+        difference = record_differs(saved["config"], config)
         if difference:
             raise ValueError(f"{path} holds weights of another model: {difference}. {advice(path)}")
     try:

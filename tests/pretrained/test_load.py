@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import warnings
+from functools import partial
 
 import published
 import pytest
@@ -663,3 +664,88 @@ def test_names_of_the_classes_that_are_to_be_learned(folder):
         assert load_pretrained(folder, 2, class_names=("crack", "none")).class_names == ("crack", "none")
     with pytest.raises(ValueError, match=r"3 class_names; expected 7"):
         load_pretrained(folder, class_names=("a", "b", "c"))
+
+
+def test_parts_of_ones_own_keep_what_no_state_dict_has(tmp_path):
+    class Scaled(torch.nn.Identity):
+        def __init__(self, dim: int) -> None:
+            super().__init__()
+            self.register_buffer("scale", torch.full((1,), 0.5), persistent=False)
+            self.shift = torch.full((1,), 0.1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.scale * x + self.shift
+
+    own = dataclasses.replace(SKETCH, stage_norm=Scaled)
+    model = Segformer(**SMALL, parts=own).eval()
+    torch.save(torch.optim.swa_utils.AveragedModel(model).state_dict(), tmp_path / "own.pt")
+    with pytest.warns(UserWarning, match="Left out, as no part of the model: n_averaged"):
+        again = load_pretrained(tmp_path / "own.pt", parts=own)
+    assert torch.equal(again(noise(1, 3, 40, 40)), model(noise(1, 3, 40, 40)))
+
+
+def test_a_leaf_that_was_given_more_than_eps_is_ones_own(tmp_path):
+    reflecting = partial(torch.nn.Conv2d, padding_mode="reflect")
+    own = dataclasses.replace(SKETCH, patch_embedding=reflecting)
+    model = Segformer(**SMALL, parts=own).eval()
+    assert model.config.dialect == "custom"
+    torch.save(model.state_dict(), tmp_path / "own.pt")
+    with pytest.raises(ValueError, match="parts of its own"):
+        load_pretrained(tmp_path / "own.pt")
+    again = load_pretrained(tmp_path / "own.pt", 4, parts=own)  # its own number: nothing is drawn anew
+    assert torch.equal(again(noise(1, 3, 40, 40)), model(noise(1, 3, 40, 40)))
+
+
+def test_records_of_two_models_in_one_file(tmp_path):
+    """An encoder that was put into another model: one of the records must be wrong."""
+    model = Segformer(**SMALL)
+    model.mit = Segformer(**SMALL | {"heads": (1, 1, 1, 1)}).mit
+    torch.save(model.state_dict(), tmp_path / "own.pt")
+    with pytest.raises(ValueError, match=r"the file has records of two models: heads"):
+        load_pretrained(tmp_path / "own.pt")
+
+
+def test_a_compiled_encoder(tmp_path):
+    model = shaken(Segformer(**SMALL)).eval()
+    expected = model(noise(1, 3, 40, 40))
+    model.mit = torch.compile(model.mit, backend="eager")
+    torch.save(model.state_dict(), tmp_path / "own.pt")
+    assert torch.equal(load_pretrained(tmp_path / "own.pt")(noise(1, 3, 40, 40)), expected)
+
+
+def test_a_record_of_another_version_does_not_stop_load_state_dict():
+    model = Segformer(**SMALL)
+    state = model.state_dict()
+    for each in state._metadata.values():
+        if "config" in each:
+            each["config"] = each["config"] | {"new": 1}
+    with pytest.warns(UserWarning, match="a record that this version cannot read"):
+        model.load_state_dict(state)
+
+
+@pytest.mark.parametrize(
+    "bad", [{"norm_eps": (1e-6, 1e-5, 1e-5)}, {"norm_eps": 1e-6}, {"parts": None}, {"parts": "fast"}], ids=repr
+)
+def test_options_of_the_wrong_kind(folder, bad):
+    with pytest.raises(TypeError, match="expected a Parts, and a NormEps or None"):
+        load_pretrained(folder, **bad)
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"), [({"class_names": "abcdefg"}, "class_names"), ({"heads": ()}, "heads"), ({"heads": 0}, "heads")]
+)
+def test_options_that_describe_no_model(folder, bad, words):
+    with pytest.raises(ValueError, match=words):
+        load_pretrained(folder, **bad)
+
+
+@pytest.mark.parametrize("source", ["~nosuchuser/x.pt", "a" * 300 + ".pt"])
+def test_names_that_no_file_can_have(source):
+    with pytest.raises(FileNotFoundError, match="There is no file"):
+        load_pretrained(source)
+
+
+@pytest.mark.parametrize("eps", [-1, 0, float("nan"), "1e-6", True])
+def test_eps_that_is_none(eps):
+    with pytest.raises(ValueError, match="expected a small positive number"):
+        NormEps(blocks=eps)

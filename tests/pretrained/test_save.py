@@ -147,7 +147,14 @@ CHANGES = {
     "another classifier": lambda model: setattr(model.decoder, "classify", nn.Conv2d(18, 9, 1)),
     "an adapter": lambda model: setattr(model.decoder, "fuse", nn.Sequential(model.decoder.fuse)),
     "one block less": lambda model: model.mit.stages[3].blocks.__delitem__(2),
-    "other heads": lambda model: setattr(model.mit.stages[0].blocks[0].attention, "heads", 4),
+    "other heads": lambda model: setattr(model.mit.stages[3].blocks[2].attention, "heads", 6),
+    "another eps of the BatchNorm": lambda model: setattr(model.decoder.norm, "eps", 1.0),
+    "another padding": lambda model: setattr(model.mit.stages[0].embedding.project, "padding_mode", "reflect"),
+    "another dropout": lambda model: setattr(model.decoder.dropout, "p", 0.7),
+    "another drop path": lambda model: setattr(model.mit.stages[3].blocks[2].drop_path, "rate", 0.9),
+    "a block that does nothing": lambda model: model.mit.stages[3].blocks.__setitem__(1, nn.Identity()),
+    "an empty stage": lambda model: setattr(model.mit.stages[0], "blocks", nn.Sequential()),
+    "weights on meta": lambda model: model.to("meta"),
     "another eps": lambda model: setattr(model.mit.stages[1].norm, "eps", 1.0),
 }
 
@@ -156,7 +163,7 @@ CHANGES = {
 def test_a_model_that_is_no_longer_what_its_config_says(tmp_path, change):
     model = odd(parts=FAST)
     CHANGES[change](model)
-    with pytest.raises(ValueError, match=r"changed after it was made, and model\.config does not describe it"):
+    with pytest.raises(ValueError, match=r"changed after it was made, and model\.config does not describe|'meta'"):
         save_pretrained(model, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -226,3 +233,29 @@ def test_what_transformers_trains_further_is_what_it_then_is(tmp_path):
     assert (again.config.norm_eps, again.num_classes) == (FIVE, 4)
     with torch.no_grad():
         torch.testing.assert_close(again(x), theirs.eval()(x).logits, rtol=1e-4, atol=1e-5)
+
+
+def test_tied_weights(tmp_path):
+    model = odd(parts=FAST)
+    blocks = model.mit.stages[3].blocks
+    blocks[1].attention.to_q.weight = blocks[2].attention.to_q.weight
+    save_pretrained(drawn(model), tmp_path)
+    assert torch.equal(load_pretrained(tmp_path)(image(model)), model(image(model)))
+
+
+def test_what_cannot_be_written_leaves_what_was_there(tmp_path):
+    model = drawn(odd(parts=FAST))
+    save_pretrained(model, tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(UnicodeEncodeError):
+        save_pretrained(odd(parts=FAST, class_names=("a", "b", "c", "d", "\ud800")), tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_files_of_two_models_in_one_folder(tmp_path):
+    save_pretrained(odd(), tmp_path)
+    other = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    other["segformer_edu"]["heads"] = [1, 1, 1, 1]
+    (tmp_path / "config.json").write_text(json.dumps(other), encoding="utf-8-sig")
+    with pytest.raises(ValueError, match=r"have records of two models: heads \[1, 1, 1, 1\] and \[3, 2, 4, 5\]"):
+        load_pretrained(tmp_path)
