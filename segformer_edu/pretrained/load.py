@@ -111,8 +111,8 @@ def understand(
             notes.append(what_was_left_out(done))
         weights, config = dict(done), record or guess(done, file.description, heads, norm_eps, notes)
     check_numbers(weights)
-    told = {"heads": config.heads if heads is None else heads, "norm_eps": norm_eps or config.norm_eps}
-    return weights, replace(config, **told)
+    told_heads = config.heads if heads is None else heads
+    return weights, replace(config, heads=told_heads, norm_eps=norm_eps or config.norm_eps)
 
 
 def own_names(entries: Mapping[str, torch.Tensor], notes: list[str]) -> Weights:

@@ -157,16 +157,17 @@ def read_folder(folder: Path) -> WeightFile:
     """Read a folder as ``save_pretrained`` and transformers write it: weights, in one file or several, config.json."""
     description = read_json(folder / CONFIGURATION) if (folder / CONFIGURATION).is_file() else {}
     # only in this library's own form: transformers would carry a record along that its next training makes untrue
-    record = description.get(RECORD) if description.get("model_type") == RECORD else None
+    told = description.get(RECORD)
+    record = told if description.get("model_type") == RECORD and is_record(told) else None
     for name in WHOLE:
         if (folder / name).is_file():
             entries, inside = read_file(folder / name)
-            if is_record(record) and inside is not None:
+            if record is not None and inside is not None:
                 check_one_function(record, inside, f"{name} and {CONFIGURATION} have")
-            return WeightFile(entries, record if is_record(record) else inside, description)
+            return WeightFile(entries, record or inside, description)
     for name in INDEX:
         if (folder / name).is_file():
-            return WeightFile(read_shards(folder, name), record if is_record(record) else None, description)
+            return WeightFile(read_shards(folder, name), record, description)
     there = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
     raise FileNotFoundError(
         f"There are no weights in the folder {folder} (but {there}); expected {' or '.join(WHOLE)}. Another file: "
