@@ -13,22 +13,14 @@ from pathlib import Path
 
 import torch
 
-from results import stamp
+from results import SKETCH_TRAINED, stamp
 from segformer_edu import Segformer, segment
 from segformer_edu.data import Shapes
 from segformer_edu.pages import plots
 from segformer_edu.training import Recipe, evaluate, fit
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
-SOURCES = (
-    *(
-        "segformer_edu/model/*.py",
-        "segformer_edu/training/*.py",
-        "segformer_edu/data/shapes.py",
-        "segformer_edu/data/transforms.py",
-    ),
-    *("segformer_edu/inference.py", "segformer_edu/pages/plots.py", "tools/prediction.py"),
-)
+SOURCES = (*SKETCH_TRAINED, "segformer_edu/inference.py", "segformer_edu/pages/plots.py", "tools/prediction.py")
 STEPS = 600
 SHOWN = (7, 23)
 

@@ -19,6 +19,13 @@ from typing import Any
 from machine import THREADS, machine
 
 ROOT = Path(__file__).resolve().parents[1]
+SKETCH_TRAINED = (
+    *(f"segformer_edu/model/{room}.py" for room in ("attention", "convolution", "decoder", "encoder", "feedforward")),
+    *("segformer_edu/model/normalization.py", "segformer_edu/model/segformer.py"),
+    *(f"segformer_edu/training/{room}.py" for room in ("evaluation", "fit", "losses", "metrics", "recipe")),
+    *("segformer_edu/data/shapes.py", "segformer_edu/data/transforms.py"),
+)
+"""What a result of the sketch, trained on drawn shapes, is a result of."""
 CHEAP = {"assignment": ("tools/assignment.py",), "prediction": ("tools/prediction.py",)}  # minutes
 
 
