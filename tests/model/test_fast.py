@@ -497,3 +497,10 @@ def test_an_ensemble_by_vmap_over_the_weights():
         torch.testing.assert_close(one, model(x))
     found.square().mean().backward()
     assert all(value.grad is not None for value in weights.values())
+
+
+def test_a_model_made_and_used_in_inference_mode():
+    """Its weights have no count of changes, which must not be asked for."""
+    with torch.inference_mode():
+        model = Segformer(**SMALL, decoder_dim=16, parts=FAST).eval()
+        assert model(noise(1, 3, 64, 64)).isfinite().all()
