@@ -61,13 +61,13 @@ def convert_state_dict(state_dict: Mapping[str, torch.Tensor]) -> ConvertedState
     """
     done = converted(state_dict)
     if done.left_out:
-        warnings.warn(what_was_left_out(done), stacklevel=2)
+        warnings.warn(what_was_left_out(done.left_out), stacklevel=2)
     return done
 
 
-def what_was_left_out(done: ConvertedStateDict) -> str:
+def what_was_left_out(names: list[str]) -> str:
     """Say which names were left out."""
-    return f"Left out, as no part of the model: {listed(done.left_out, 8)}."
+    return f"Left out, as no part of the model: {listed(names, 8)}."
 
 
 def converted(state_dict: Mapping[str, torch.Tensor]) -> ConvertedStateDict:

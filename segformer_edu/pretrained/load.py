@@ -18,7 +18,7 @@ from segformer_edu.model.encoder import MiT
 from segformer_edu.model.parts import FAST, SKETCH, Parts
 from segformer_edu.model.segformer import Segformer
 from segformer_edu.model.variants import DROP_PATH, VARIANTS, ImageClassifier, initialize_head
-from segformer_edu.pretrained.convert import ConvertedStateDict, checked, converted, listed, what_was_left_out
+from segformer_edu.pretrained.convert import ConvertedStateDict, checked, converted, what_was_left_out
 from segformer_edu.pretrained.names import KERNELS, OWN, STAGES
 from segformer_edu.pretrained.read import WeightFile, read_weights
 from segformer_edu.validation import check_positive
@@ -108,7 +108,7 @@ def understand(
     else:
         done = converted(file.entries)
         if done.left_out:
-            notes.append(what_was_left_out(done))
+            notes.append(what_was_left_out(done.left_out))
         weights, config = dict(done), record or guess(done, file.description, heads, norm_eps, notes)
     check_numbers(weights)
     told_heads = config.heads if heads is None else heads
@@ -121,7 +121,7 @@ def own_names(entries: Mapping[str, torch.Tensor], notes: list[str]) -> Weights:
     prefix = min((name.split("mit.stages.")[0] for name in entries if "mit.stages." in name), key=len, default="")
     own = tuple(f"{prefix}{part}." for part in ("mit", "decoder", "head"))
     if left_out := [name for name in entries if not name.startswith(own)]:
-        notes.append(f"Left out, as no part of the model: {listed(left_out, 8)}.")
+        notes.append(what_was_left_out(left_out))
     return {name.removeprefix(prefix): value for name, value in entries.items() if name.startswith(own)}
 
 

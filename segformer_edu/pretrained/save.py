@@ -141,11 +141,11 @@ def hugging_face_form(model: Segformer | ImageClassifier) -> tuple[Weights, dict
         )
     weights: Weights = {}
     for name, value in finest_first(dict(model.state_dict())).items():  # turned round, it is coarsest first
-        weights |= theirs(name, value, is_segmenter=config.decoder_dim is not None)
+        weights |= theirs(name, value)
     return weights, description_of(config)
 
 
-def theirs(name: str, value: torch.Tensor, is_segmenter: bool) -> Weights:
+def theirs(name: str, value: torch.Tensor) -> Weights:
     """Return one weight of ours under the name, or the two names, that Hugging Face's files have for it."""
     found = find(OWN, name)
     if found is None:
