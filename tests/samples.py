@@ -20,6 +20,23 @@ def noise(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> tor
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
 
 
+def double(*shape: int, seed: int = 0) -> torch.Tensor:
+    """The same in double precision, in which rounding can hide little."""
+    return noise(*shape, seed=seed, dtype=torch.float64)
+
+
+MAP_DIMS = (3, 4, 5, 6)
+
+
+def maps(height: int, width: int, *, seed: int = 0, gradient: bool = False) -> list[torch.Tensor]:
+    """Four maps, of MAP_DIMS channels, as an encoder gives them: each half the size of the one before, rounded up."""
+    made = []
+    for index, dim in enumerate(MAP_DIMS):
+        made.append(double(2, dim, height, width, seed=seed + index).requires_grad_(gradient))
+        height, width = (height - 1) // 2 + 1, (width - 1) // 2 + 1
+    return made
+
+
 def shaken(module: nn.Module, seed: int = 0) -> nn.Module:
     """Move every parameter that starts as all ones or all zeros, so that no scale and no shift hides a mistake."""
     with torch.no_grad():

@@ -5,24 +5,13 @@ from __future__ import annotations
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from samples import noise
+from samples import MAP_DIMS, maps
 
 from segformer_edu import MLPDecoder
 
-DIMS = (3, 4, 5, 6)
-
-
-def maps(height: int, width: int, seed: int = 0) -> list[torch.Tensor]:
-    """Four maps as an encoder gives them: each half the size of the one before, rounded up."""
-    made = []
-    for index, dim in enumerate(DIMS):
-        made.append(noise(2, dim, height, width, seed=seed + index, dtype=torch.float64))
-        height, width = (height - 1) // 2 + 1, (width - 1) // 2 + 1
-    return made
-
 
 def decoder() -> MLPDecoder:
-    return MLPDecoder(dims=DIMS, decoder_dim=7, num_classes=2).double()
+    return MLPDecoder(dims=MAP_DIMS, decoder_dim=7, num_classes=2).double()
 
 
 def by_definition(module: MLPDecoder, layer_outputs: list[torch.Tensor]) -> torch.Tensor:
@@ -55,7 +44,7 @@ def test_has_no_non_linearity():
 
 
 def test_parameters():
-    expected = sum(dim * 7 + 7 for dim in DIMS) + (4 * 7 * 7 + 7) + (7 * 2 + 2)
+    expected = sum(dim * 7 + 7 for dim in MAP_DIMS) + (4 * 7 * 7 + 7) + (7 * 2 + 2)
     assert sum(parameter.numel() for parameter in decoder().parameters()) == expected
 
 

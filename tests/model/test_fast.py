@@ -11,7 +11,7 @@ from unittest.mock import patch
 import pytest
 import torch
 import torch.nn.utils.prune
-from samples import SMALL, noise, shaken
+from samples import MAP_DIMS, SMALL, double, maps, noise, shaken
 from torch import nn
 
 import segformer_edu as se
@@ -28,27 +28,12 @@ from segformer_edu.model import fast
 from segformer_edu.model.fast import AT_ONCE, activate_and_narrow, count_pieces
 from segformer_edu.model.variants import VARIANTS, build_classifier, build_segformer
 
-DIMS = (3, 4, 5, 6)
-
 
 @contextmanager
 def limit(bytes_at_once: int) -> Iterator[None]:
     """Make maps in pieces of this many bytes."""
     with patch("segformer_edu.model.fast.AT_ONCE", bytes_at_once):
         yield
-
-
-def double(*shape: int, seed: int = 0) -> torch.Tensor:
-    return noise(*shape, seed=seed, dtype=torch.float64)
-
-
-def maps(height: int, width: int, batch: int = 2) -> list[torch.Tensor]:
-    """Four maps as an encoder gives them: each half the size of the one before, rounded up."""
-    made = []
-    for index, dim in enumerate(DIMS):
-        made.append(double(batch, dim, height, width, seed=index).requires_grad_())
-        height, width = (height - 1) // 2 + 1, (width - 1) // 2 + 1
-    return made
 
 
 def pair(kind: type[nn.Module], sibling: type[nn.Module], **arguments: object) -> tuple[nn.Module, nn.Module]:
@@ -62,7 +47,7 @@ def pair(kind: type[nn.Module], sibling: type[nn.Module], **arguments: object) -
 
 
 def heads() -> tuple[FastSegformerHead, SegformerHead]:
-    return pair(FastSegformerHead, SegformerHead, dims=DIMS, decoder_dim=70, num_classes=4, dropout=0.3)
+    return pair(FastSegformerHead, SegformerHead, dims=MAP_DIMS, decoder_dim=70, num_classes=4, dropout=0.3)
 
 
 def feed_forwards(dim: int = 5, factor: int = 4) -> tuple[FastMixFeedForward, DepthwiseMixFeedForward]:
@@ -93,7 +78,7 @@ def assert_equal(ours: nn.Module, theirs: nn.Module, inputs: list[torch.Tensor],
 @pytest.mark.parametrize("training", [False, True])
 def test_head_is_the_plain_one(training, size, at_once):
     ours, theirs = (head.train(training) for head in heads())
-    layer_outputs = maps(*size)
+    layer_outputs = maps(*size, gradient=True)
     with limit(at_once):
         assert_equal(ours, theirs, layer_outputs, lambda head: head(layer_outputs))
     assert int(ours.norm.num_batches_tracked) == int(training)
@@ -102,7 +87,7 @@ def test_head_is_the_plain_one(training, size, at_once):
 @pytest.mark.parametrize(("room", "groups"), [(200, 1), (70, 1), (69, 2), (1, 2)])  # of 64 channels at least
 def test_head_takes_few_groups(room, groups):
     """``room`` is for how many channels the limit leaves room."""
-    (ours, theirs), layer_outputs = (head.eval() for head in heads()), maps(8, 9)
+    (ours, theirs), layer_outputs = (head.eval() for head in heads()), maps(8, 9, gradient=True)
     with limit(8 * 2 * 8 * 9 * room), patch.object(ours, "share", wraps=ours.share) as share:
         torch.testing.assert_close(ours(layer_outputs), theirs(layer_outputs))
     assert share.call_count == groups
@@ -110,7 +95,7 @@ def test_head_takes_few_groups(room, groups):
 
 @pytest.mark.parametrize("at_once", [1, AT_ONCE])
 def test_head_in_single_precision(at_once):
-    (ours, theirs), layer_outputs = (head.eval() for head in heads()), maps(23, 30)
+    (ours, theirs), layer_outputs = (head.eval() for head in heads()), maps(23, 30, gradient=True)
     expected = theirs(layer_outputs)
     with limit(at_once):
         single = ours.float()([x.float() for x in layer_outputs])
@@ -119,7 +104,7 @@ def test_head_in_single_precision(at_once):
 
 def test_head_goes_on_learning_after_an_evaluation():
     """Nothing that evaluation works out is kept while the weights change."""
-    (ours, theirs), layer_outputs = (head.eval() for head in heads()), maps(8, 9)
+    (ours, theirs), layer_outputs = (head.eval() for head in heads()), maps(8, 9, gradient=True)
     before = ours(layer_outputs)
     with torch.no_grad():
         for head in (ours, theirs):
@@ -387,7 +372,7 @@ def test_head_steps_aside(place, name, training):
     ours, theirs = (head.train(training) for head in heads())
     for head in (ours, theirs):
         change_in(head, place, HEAD[place, name])
-    layer_outputs = maps(9, 13)
+    layer_outputs = maps(9, 13, gradient=True)
     with limit(1):
         assert_equal(ours, theirs, layer_outputs, lambda head: head(layer_outputs))
 
@@ -472,7 +457,7 @@ def test_a_weight_that_changes_before_the_backward_pass():
 
 @pytest.mark.parametrize("batch", [0, 1])
 def test_no_picture_at_all(batch):
-    x, layer_outputs = double(batch, 5, 7, 6), [x.detach()[:batch] for x in maps(8, 9)]
+    x, layer_outputs = double(batch, 5, 7, 6), [x[:batch] for x in maps(8, 9)]
     with torch.no_grad():
         for (ours, theirs), given in ((feed_forwards(), x), (heads(), layer_outputs)):
             torch.testing.assert_close(ours.eval()(given), theirs.eval()(given))
@@ -480,7 +465,7 @@ def test_no_picture_at_all(batch):
 
 def test_batch_norm_kept_in_single_precision():
     ours, theirs = (head.float().eval() for head in heads())
-    layer_outputs = [x.detach().bfloat16() for x in maps(8, 9)]
+    layer_outputs = [x.bfloat16() for x in maps(8, 9)]
     for head in (ours, theirs):
         for layer in (*head.project, head.fuse, head.classify):
             layer.bfloat16()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from samples import SMALL, noise, shaken
+from samples import MAP_DIMS, SMALL, double, maps, noise, shaken
 from torch import nn
 
 from segformer_edu import (
@@ -22,12 +22,7 @@ from segformer_edu import (
 )
 from segformer_edu.model.variants import DROP_PATH, VARIANTS, build_classifier, build_segformer, initialize
 
-DIMS = (3, 4, 5, 6)
 ENCODER = {name: value for name, value in SMALL.items() if name != "decoder_dim"}
-
-
-def double(*shape: int, seed: int = 0) -> torch.Tensor:
-    return noise(*shape, seed=seed, dtype=torch.float64)
 
 
 def tokens(x: torch.Tensor) -> torch.Tensor:
@@ -200,23 +195,14 @@ def test_drop_path_rises_evenly(variant):
 # SegformerHead
 
 
-def maps(height: int, width: int, batch: int = 2) -> list[torch.Tensor]:
-    """Four maps as an encoder gives them: each half the size of the one before, rounded up."""
-    made = []
-    for index, dim in enumerate(DIMS):
-        made.append(double(batch, dim, height, width, seed=index).requires_grad_())
-        height, width = (height - 1) // 2 + 1, (width - 1) // 2 + 1
-    return made
-
-
 @pytest.mark.parametrize("size", [(8, 8), (9, 13), (23, 30)])
 @pytest.mark.parametrize("training", [False, True])
 def test_head_is_linear_upsample_linear_batchnorm_relu_linear(training, size):
     """Written out with PyTorch's functions on tokens: project, upsample, put together, fuse, normalise, classify."""
-    module = shaken(SegformerHead(dims=DIMS, decoder_dim=70, num_classes=4, dropout=0.0).double()).train(training)
+    module = shaken(SegformerHead(dims=MAP_DIMS, decoder_dim=70, num_classes=4, dropout=0.0).double()).train(training)
     module.norm.running_mean.copy_(double(70, seed=5))
     module.norm.running_var.copy_(double(70, seed=6).exp())
-    layer_outputs, projected = maps(*size), []
+    layer_outputs, projected = maps(*size, gradient=True), []
     for x, layer in zip(layer_outputs, module.project):
         y = F.linear(x.permute(0, 2, 3, 1), matrix(layer), layer.bias).permute(0, 3, 1, 2)
         projected.append(F.interpolate(y, size=size, mode="bilinear", align_corners=False))
@@ -229,10 +215,10 @@ def test_head_is_linear_upsample_linear_batchnorm_relu_linear(training, size):
 
 def test_head_drops_whole_channels():
     """With dropout p, logits are a sum over the channels that stay, each 1 / (1 - p) times as large."""
-    module = SegformerHead(dims=DIMS, decoder_dim=1, num_classes=1, dropout=0.5).train()
+    module = SegformerHead(dims=MAP_DIMS, decoder_dim=1, num_classes=1, dropout=0.5).train()
     nn.init.ones_(module.classify.weight), nn.init.zeros_(module.classify.bias)
     nn.init.ones_(module.norm.bias)
-    layer_outputs = [x.detach().float().repeat(50, 1, 1, 1) for x in maps(4, 4)]
+    layer_outputs = [x.float().repeat(50, 1, 1, 1) for x in maps(4, 4)]
     off = (module(layer_outputs) == 0).flatten(1).all(dim=1).double().mean()
     assert 0.3 < off < 0.7
 
