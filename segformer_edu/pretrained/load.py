@@ -40,6 +40,9 @@ def load_pretrained(
     norm_eps: NormEps | None = None,
     class_names: tuple[str, ...] | None = None,
     parts: Parts = FAST,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | Path | None = None,
 ) -> Segformer | ImageClassifier:
     """Make a model from a file of weights, or leave you with an error and no model.
 
@@ -64,6 +67,9 @@ def load_pretrained(
         class_names: one a class; None for the file's, where the classes are still its own.
         parts: what computes the paper's model: ``FAST``, or ``PAPER``, or leaves of your own that have its names. A
             sketch is made of ``SKETCH``. Where a decoder is drawn anew, it is theirs.
+        revision: of a model on Hugging Face, a branch, a tag or a commit; None for its newest.
+        token: for a private or gated model on Hugging Face; None for the one that `hf auth login` or HF_TOKEN left.
+        cache_dir: where downloads are kept; None for huggingface_hub's own folder.
 
     Returns:
         The model in evaluation mode, in float32 (float64 where the file has it), every weight from the file but those
@@ -81,7 +87,7 @@ def load_pretrained(
     check_positive(**{name: value for name, value in counts.items() if value is not None})
     if not isinstance(parts, Parts) or not isinstance(norm_eps, NormEps | None):
         raise TypeError(f"parts is {parts!r:.40}, norm_eps {norm_eps!r:.40}; expected a Parts, and a NormEps or None.")
-    file = read_weights(source)
+    file = read_weights(source, revision=revision, token=token, cache_dir=cache_dir)
     notes: list[str] = []
     try:
         weights, config = understand(file, heads, norm_eps, notes)

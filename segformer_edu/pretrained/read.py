@@ -45,18 +45,20 @@ class WeightFile:
     description: Mapping[str, Any]
 
 
-def read_weights(source: str | Path) -> WeightFile:
+def read_weights(source: str | Path, **hub: Any) -> WeightFile:
     """Read names and tensors, and what lies in the file or beside it to say what model they are of.
 
     Args:
         source: a file of ``torch.save`` or of safetensors; a folder as ``save_pretrained`` or transformers writes it;
             or the id of such a folder on Hugging Face, "owner/name", which is downloaded, and kept where
             huggingface_hub keeps its files.
+        hub: ``revision``, ``token`` and ``cache_dir``, as huggingface_hub has them; None is its default.
 
     Raises:
         FileNotFoundError: nothing there.
         ConnectionError: a download that failed.
-        ValueError: a file that is truncated, corrupt, or holds more than tensors and plain values.
+        ValueError: a file that is truncated, corrupt, or holds more than tensors and plain values; a revision of what
+            is not on Hugging Face.
         OSError: a file or folder that must not be read.
     """
     try:
@@ -64,10 +66,15 @@ def read_weights(source: str | Path) -> WeightFile:
         is_file, is_folder = path.is_file(), path.is_dir()
     except (OSError, RuntimeError):  # no such user, or a name that no file can have
         is_file = is_folder = False
+    if (is_file or is_folder) and hub.get("revision") is not None:
+        raise ValueError(
+            f"revision is {hub['revision']!r}, and {source} is a {'file' if is_file else 'folder'} on this machine; "
+            f"expected the id of a model on Hugging Face. Leave revision out."
+        )
     if is_file:
         entries, config = read_file(path)
         return WeightFile(entries, config, {})
-    return read_folder(path if is_folder else fetch(source))
+    return read_folder(path if is_folder else fetch(source, **hub))
 
 
 def read_file(path: Path) -> tuple[Mapping[str, torch.Tensor], Mapping[str, Any] | None]:
@@ -210,7 +217,7 @@ def read_shards(folder: Path, index: str) -> dict[str, torch.Tensor]:
     return loaded
 
 
-def fetch(source: str | Path) -> Path:
+def fetch(source: str | Path, **hub: Any) -> Path:
     """Download what ``read_folder`` needs from Hugging Face, or find it where an earlier download left it."""
     if not isinstance(source, str) or not HUB_ID.fullmatch(source) or Path(source).suffix in SUFFIXES:
         raise FileNotFoundError(
@@ -220,21 +227,22 @@ def fetch(source: str | Path) -> Path:
     from huggingface_hub import try_to_load_from_cache  # here: it is slow to import, and most files are local
 
     try:
-        return download_folder(source)
+        return download_folder(source, **hub)
     except ConnectionError:
+        place = {name: hub.get(name) for name in ("revision", "cache_dir")}
         for name in (*WHOLE, *INDEX):
-            if isinstance(path := try_to_load_from_cache(source, name), str):
+            if isinstance(path := try_to_load_from_cache(source, name, **place), str):
                 return Path(path).parent
         raise
 
 
-def download_folder(repository: str) -> Path:
+def download_folder(repository: str, **hub: Any) -> Path:
     """Download the weights, of one kind alone, and the configuration; what is there already is asked for, not sent."""
     for name in (*WHOLE, *INDEX):
-        if (path := download(repository, name)) is not None:
+        if (path := download(repository, name, **hub)) is not None:
             for other in shards(path) if name in INDEX else ():
-                download(repository, other)
-            download(repository, CONFIGURATION)
+                download(repository, other, **hub)
+            download(repository, CONFIGURATION, **hub)
             return path.parent
     raise FileNotFoundError(
         f"{repository} on Hugging Face has none of {', '.join(WHOLE + INDEX)}. Download the file that you mean "
@@ -242,17 +250,27 @@ def download_folder(repository: str) -> Path:
     )
 
 
-def download(repository: str, name: str) -> Path | None:
+def download(repository: str, name: str, **hub: Any) -> Path | None:
     """Download a file from Hugging Face, None if it has no such file; a transfer that was cut goes on."""
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
     try:
-        return Path(hf_hub_download(repository, name))
+        return Path(hf_hub_download(repository, name, **hub))
     except RepositoryNotFoundError as error:
         raise FileNotFoundError(
             f"There is no file or folder {repository}, and Hugging Face shows no model of that id: misspelt, private, "
-            f"or gated (then log in first: `hf auth login`)."
+            f"or gated (then log in first, `hf auth login`, or give a token)."
+        ) from error
+    except RevisionNotFoundError as error:
+        raise FileNotFoundError(
+            f"{repository} on Hugging Face has no revision {hub.get('revision')!r}; expected a branch, a tag or a "
+            f"commit of it. Leave revision out for the newest."
         ) from error
     except Exception as error:  # what a failed connection raises depends on the version of its HTTP library
         if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):

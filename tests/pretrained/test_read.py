@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -330,3 +331,56 @@ def test_a_path_is_no_id(hub, tmp_path):
     with pytest.raises(FileNotFoundError, match="There is no file"):
         read_weights(tmp_path / "somebody" / "segformer")
     assert not hub.asked
+
+
+class HubOfRevisions(HubHandler):
+    """Knows one revision beside main, sees who asks, and says so where it has no such revision."""
+
+    def begin(self) -> bytes | None:
+        self.server.tokens.add(self.headers.get("Authorization"))
+        if self.path not in self.server.files and "/resolve/v9/" in self.path:
+            self.send_response(404)
+            self.send_header("X-Error-Code", "RevisionNotFound")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return None
+        return super().begin()
+
+
+@pytest.fixture
+def revisions(hub, folder, theirs):
+    """The model at main, and another one at the tag v1."""
+    hub.RequestHandlerClass, hub.tokens = HubOfRevisions, set()
+    hub.serve_folder(folder)
+    torch.manual_seed(7)
+    other = segmenter(SMALL)
+    other.save_pretrained(folder)
+    hub.files |= {f"/{ID}/resolve/v1/{path.name}": path.read_bytes() for path in folder.iterdir()}
+    return hub, other
+
+
+def test_revision_token_and_folder_of_a_download(revisions, theirs, tmp_path):
+    hub, other = revisions
+    options = {"token": "hf_secret", "cache_dir": tmp_path / "elsewhere"}
+    assert_same(se.load_pretrained(ID, revision="v1", **options), other)
+    assert hub.tokens == {"Bearer hf_secret"}
+    assert (tmp_path / "elsewhere").is_dir()
+    assert not (tmp_path / "cache").exists()
+    assert_same(se.load_pretrained(ID), theirs)
+    hub.shutdown()
+    hub.server_close()
+    assert_same(se.load_pretrained(ID, revision="v1", cache_dir=tmp_path / "elsewhere"), other)  # from where it lies
+
+
+def test_a_revision_that_is_not_there(revisions):
+    with pytest.raises(FileNotFoundError, match=r"somebody/segformer on Hugging Face has no revision 'v9'; expected a"):
+        se.load_pretrained(ID, revision="v9")
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_a_revision_of_what_lies_here(folder, kind):
+    source = folder if kind == "folder" else folder / "model.safetensors"
+    with pytest.raises(ValueError, match=rf"revision is 'v1', and .* is a {kind} on this machine.*Leave revision out"):
+        se.load_pretrained(source, revision="v1")
+    with pytest.warns(UserWarning, match="assumed: heads") if kind == "file" else contextlib.nullcontext():
+        se.load_pretrained(source, token="hf_secret", cache_dir=folder)  # which no download needs
