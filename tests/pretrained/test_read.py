@@ -337,7 +337,8 @@ class HubOfRevisions(HubHandler):
     """Knows one revision beside main, sees who asks, and says so where it has no such revision."""
 
     def begin(self) -> bytes | None:
-        self.server.tokens.add(self.headers.get("Authorization"))
+        if "/resolve/" in self.path:  # huggingface_hub also asks for other things, without a token
+            self.server.tokens.add(self.headers.get("Authorization"))
         if self.path not in self.server.files and "/resolve/v9/" in self.path:
             self.send_response(404)
             self.send_header("X-Error-Code", "RevisionNotFound")
