@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
-from segformer_edu.data.pictures import normalize, open_picture, resize, to_tensor
+from segformer_edu.data.pictures import as_image, normalize, resize
 from segformer_edu.validation import check_positive
 
 LONGEST = 1024
@@ -20,62 +20,6 @@ SMALLEST = 32
 NUMBERS_AT_ONCE = 1 << 26  # 256 MB: logits enlarged at a time
 SMOOTH_PIXELS = 1 << 22
 """Pixels of a class map up to which logits are enlarged smoothly; beyond, about 2048×2048, its pixels are copied."""
-
-
-def as_image(image: Image.Image | np.ndarray | torch.Tensor | str | Path) -> torch.Tensor:
-    """Return a picture in any of the usual forms as colours (3, H, W) in [0, 1].
-
-    Args:
-        image: a path or an address (http, https); a PIL image of any mode; an array (H, W, 3), (H, W, 4), (H, W, 2)
-            with grey and transparency, (H, W, 1) or (H, W); a tensor (3, H, W) or (1, 3, H, W). Arrays and tensors
-            hold bytes, 16 bits (uint16), or values in [0, 1]. What is transparent lies over white.
-
-    Raises:
-        TypeError: something else.
-        ValueError: a shape or a range of values other than these, or a file that is no picture; see ``open_picture``.
-        FileNotFoundError: a path where there is nothing.
-        DownloadError: an address that cannot be fetched.
-
-    Source: chapter 9.
-    """
-    if isinstance(image, str | Path):
-        return to_tensor(open_picture(image))
-    if isinstance(image, Image.Image):
-        return to_tensor(image)
-    if isinstance(image, np.ndarray):
-        return from_array(image)
-    if not isinstance(image, torch.Tensor):
-        raise TypeError(f"The image is a {type(image).__name__}; expected a path, a PIL image, an array or a tensor.")
-    image = image[0] if image.ndim == 4 and len(image) == 1 else image
-    if image.ndim != 3 or len(image) != 3 or not image.numel():
-        raise ValueError(f"The tensor has shape {tuple(image.shape)}; expected one image, (3, H, W) or (1, 3, H, W).")
-    return fractions(image)
-
-
-def from_array(array: np.ndarray) -> torch.Tensor:
-    """Return an array (H, W), or (H, W, channels) with 1 to 4 of them, as colours (3, H, W) in [0, 1]."""
-    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1] not in (1, 2, 3, 4)) or not array.size:
-        raise ValueError(f"The array has shape {array.shape}; expected (H, W, 3), (H, W, 4) or (H, W).")
-    array = array.reshape(*array.shape[:2], -1)
-    array = array.astype(np.float32) / 65535 if array.dtype == np.uint16 else np.ascontiguousarray(array)
-    values = fractions(torch.from_numpy(array).permute(2, 0, 1))  # (channels, H, W)
-    colours = values[:1] if len(values) < 3 else values[:3]
-    if len(values) in (2, 4):
-        opacity = values[-1:]
-        colours = colours * opacity + (1 - opacity)
-    return colours.expand(3, -1, -1)
-
-
-def fractions(values: torch.Tensor) -> torch.Tensor:
-    """Return bytes, 16 bits or numbers in [0, 1] as floats in [0, 1]; other numbers are refused."""
-    scale = {torch.uint8: 255, torch.uint16: 65535}.get(values.dtype, 1)
-    values = values.float() / scale
-    if not (values.min() >= 0 and values.max() <= 1):
-        raise ValueError(
-            f"The values run from {values.min():.3g} to {values.max():.3g}; expected bytes, or numbers in [0, 1]. "
-            f"Don't normalise: segment does."
-        )
-    return values
 
 
 def looked_at_size(height: int, width: int, size: tuple[int, int] | int | None = None) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ def check_not_negative(**values: int) -> None:
 def check_whole(smallest: int, expected: str, values: Mapping[str, int]) -> None:
     """Raise TypeError or ValueError unless every value is a whole number from ``smallest`` up."""
     for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, int):
+        if isinstance(value, bool) or not isinstance(value, Integral):  # NumPy's whole numbers are such
             raise TypeError(f"{name} is {value!r} ({type(value).__name__}); expected {expected}.")
         if value < smallest:
             raise ValueError(f"{name} is {value}; expected {expected}.")

@@ -1,15 +1,19 @@
 """Pictures and class maps: Shapes, CamVid, a folder of your own; the classes of ADE20K and Cityscapes."""
 
 from segformer_edu.data.camvid import CamVid
-from segformer_edu.data.classes import ADE20K, CITYSCAPES, ClassList, class_list
-from segformer_edu.data.pairs import VOID, Folder, PairedPictures
-from segformer_edu.data.pictures import normalize, photograph
+from segformer_edu.data.classes import ADE20K, CAMVID32, CITYSCAPES, VOC, ClassList, class_list
+from segformer_edu.data.folder import Folder
+from segformer_edu.data.labels import VOID
+from segformer_edu.data.pairs import PairedPictures
+from segformer_edu.data.pictures import normalize, photograph, statistics
 from segformer_edu.data.shapes import Shapes
 from segformer_edu.data.transforms import Augmentation
 
 __all__ = [
     "ADE20K",
+    "CAMVID32",
     "CITYSCAPES",
+    "VOC",
     "VOID",
     "Augmentation",
     "CamVid",
@@ -20,4 +24,5 @@ __all__ = [
     "class_list",
     "normalize",
     "photograph",
+    "statistics",
 ]

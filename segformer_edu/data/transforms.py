@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from segformer_edu.data.pairs import VOID
+from segformer_edu.data.labels import VOID
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from segformer_edu.data.pairs import VOID
+from segformer_edu.data.labels import VOID
 from segformer_edu.data.pictures import normalize
 from segformer_edu.training.metrics import Scores, confusion_matrix
 from segformer_edu.validation import check_finite

@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from segformer_edu.data.pairs import VOID
+from segformer_edu.data.labels import VOID
 from segformer_edu.data.pictures import normalize
 from segformer_edu.data.seeds import seeded_generator
 from segformer_edu.model.config import SegformerConfig

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from segformer_edu.data.pairs import VOID
+from segformer_edu.data.labels import VOID
 
 
 def segmentation_loss(logits: torch.Tensor, masks: torch.Tensor, ignore_index: int = VOID) -> torch.Tensor:

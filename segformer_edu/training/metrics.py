@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from segformer_edu.data.pairs import VOID
+from segformer_edu.data.labels import VOID
 from segformer_edu.validation import check_positive
 
 

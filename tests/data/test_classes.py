@@ -70,7 +70,7 @@ def test_class_list_by_names():
 @pytest.mark.parametrize(
     ("wanted", "error", "message"),
     [
-        ("coco", ValueError, "no classes of 'coco'; expected ade20k or cityscapes, or their number"),
+        ("coco", ValueError, "no classes of 'coco'; expected ade20k, cityscapes, voc, camvid32, or their number"),
         (0, ValueError, "classes is 0; expected a positive whole number"),
         (2.5, TypeError, "classes is 2.5"),
         ([], ValueError, "classes is 0; expected a positive whole number"),
