@@ -1,12 +1,8 @@
-"""The commands: what they write, what they say, and that every mistake is one line and an exit code."""
+"""``segment``: what it writes, what it says, and that every mistake is one line and an exit code."""
 
 from __future__ import annotations
 
-import importlib
 import re
-import subprocess
-import sys
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -18,48 +14,8 @@ from samples import SMALL
 from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
 import segformer_edu as se
-from segformer_edu.cli import main
 from segformer_edu.data import CITYSCAPES, class_list
 from segformer_edu.pages import plots
-
-try:
-    import tomllib
-except ModuleNotFoundError:  # Python 3.10, where pytest brings it under its old name
-    import tomli as tomllib
-
-ROOT = Path(__file__).resolve().parents[1]
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """A folder with a photograph and weights of 19 classes and of 5."""
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("place")
-    array = np.random.default_rng(0).integers(0, 256, (45, 70, 3), dtype=np.uint8)
-    Image.fromarray(array).save(folder / "photo.png")
-    for count in (19, 5):
-        model = se.Segformer(
-            **SMALL | {"heads": (1, 2, 5, 8), "dims": (8, 16, 20, 32)}, decoder_dim=16, num_classes=count
-        )
-        torch.save(model.state_dict(), folder / f"{count}.pt")
-    published.segmenter(
-        published.SMALL | {"num_attention_heads": [1, 2, 5, 8], "hidden_sizes": [8, 16, 20, 32]}, 150
-    ).save_pretrained(folder / "hub")
-    return folder
-
-
-@pytest.fixture
-def run(place, tmp_path, monkeypatch, capsys):
-    """Run a command in a folder of its own; return its exit code, what it printed, and its complaints."""
-    for name in ("photo.png", "19.pt", "5.pt", "hub"):
-        (tmp_path / name).symlink_to(place / name)
-    monkeypatch.chdir(tmp_path)
-
-    def call(text: str) -> tuple[int, str, str]:
-        code = main(text.split())
-        return code, *capsys.readouterr()
-
-    return call
 
 
 def test_segment_writes_a_drawing_and_the_numbers(run, tmp_path):
@@ -216,33 +172,14 @@ def test_a_mistake_is_one_line_and_leaves_nothing(run, case, tmp_path):
     assert sorted(tmp_path.rglob("*")) == before
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", "the following arguments are required: {segment,cost}"),
-        ("segmnet", "invalid choice: 'segmnet'"),
-        ("segment photo.png", "required: --weights, --out"),
-        ("segment photo.png --weights 5.pt --out a.png --size 16", "'16' is no size; expected one or two numbers"),
-        ("segment --weights 5.pt --out a.png --size 64 photo.png", "(PHOTO or MODEL stands first)"),
-        ("segment photo.png --weights 5.pt --out a.png --classes coco", "no classes of 'coco'"),
-        ("segment photo.png --weights 5.pt --out a.png --classes 0", "classes is 0"),
-    ],
-)
-def test_wrong_usage(capsys, text, message):
-    with pytest.raises(SystemExit) as stop:
-        main(text.split())
-    assert stop.value.code == 2
-    assert message in capsys.readouterr().err
-
-
 def test_warnings_are_notes(run, monkeypatch):
-    def load(source):
+    def load(source, **options):
         import warnings
 
         warnings.warn(f"{source} has\n two lines", stacklevel=2)
         return se.Segformer(**SMALL, decoder_dim=16)
 
-    monkeypatch.setattr("segformer_edu.cli.load_pretrained", load)
+    monkeypatch.setattr("segformer_edu.cli.segment.load_pretrained", load)
     code, _, err = run("segment photo.png --weights nvidia/anything --out a.png")
     assert code == 0
     licence, note = err.splitlines()
@@ -255,7 +192,7 @@ def test_too_little_memory(run, monkeypatch, error):
     def segment(*arguments, **options):
         raise error
 
-    monkeypatch.setattr("segformer_edu.cli.segment", segment)
+    monkeypatch.setattr("segformer_edu.cli.segment.segment", segment)
     code, _, err = run("segment photo.png --weights 5.pt --out a.png")
     assert (code, err) == (1, "segformer-edu: error: not enough memory; a smaller --size needs less.\n")
 
@@ -264,106 +201,6 @@ def test_mistake_of_the_programs_own_is_not_hidden(run, monkeypatch):
     def segment(*arguments, **options):
         raise RuntimeError("shapes")
 
-    monkeypatch.setattr("segformer_edu.cli.segment", segment)
+    monkeypatch.setattr("segformer_edu.cli.segment.segment", segment)
     with pytest.raises(RuntimeError, match="shapes"):
         run("segment photo.png --weights 5.pt --out a.png")
-
-
-@pytest.mark.parametrize(
-    ("variant", "size", "classes"), [("B0", "512 512", 150), ("b5", "640", 150), ("b2", "97 131", 19)]
-)
-def test_cost_is_the_librarys(run, variant, size, classes):
-    code, out, err = run(f"cost {variant} --size {size}" + (f" --classes {classes}" if classes != 150 else ""))
-    assert (code, err) == (0, "")
-    first, rest = out.split("\n", 1)
-    assert first == f"SegFormer-{variant.upper()}, {classes} classes"
-    height, width = (int(side) for side in (size.split() * 2)[:2])
-    expected = se.cost(getattr(se, f"segformer_{variant.lower()}")(classes), (height, width))
-    assert rest == f"{expected}\n"
-    assert f"{expected.macs:,}" in rest
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("cost b6 --size 512", "invalid choice: 'b6'"),
-        ("cost b0", "required: --size"),
-        ("cost b0 --size 512 --classes none", "no classes of 'none'"),
-        ("cost b0 --size 5x", "'5x' is no size"),
-    ],
-)
-def test_wrong_usage_of_cost(capsys, text, message):
-    with pytest.raises(SystemExit) as stop:
-        main(text.split())
-    assert stop.value.code == 2
-    assert message in capsys.readouterr().err
-
-
-def test_cost_of_three_sizes(run):
-    code, out, err = run("cost b0 --size 512 512 512")
-    assert (code, out) == (1, "")
-    assert "--size has 3 numbers; expected one, or height and width." in err
-
-
-@pytest.mark.parametrize(
-    ("command", "expected"),
-    [
-        ("segment", ("examples:", "not commercially", "longer side", "exit codes", "ade20k (150)", "id2label")),
-        ("cost", ("examples:", "FLOPs", "height and width", "one of b0, b1")),
-    ],
-)
-def test_help_teaches(capsys, monkeypatch, command, expected):
-    monkeypatch.setenv("COLUMNS", "80")
-    with pytest.raises(SystemExit) as stop:
-        main([command, "--help"])
-    assert stop.value.code == 0
-    text = capsys.readouterr().out
-    for words in expected:
-        assert words in text
-    assert max(map(len, text.splitlines())) <= 80
-
-
-def test_as_a_module(place, tmp_path):
-    command = [sys.executable, "-m", "segformer_edu"]
-    done = subprocess.run([*command, "--help"], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("usage: segformer-edu ")
-    wrong = [*command, "segment", place / "photo.png", "--weights", tmp_path / "none.pt", "--out", tmp_path / "a.png"]
-    done = subprocess.run(wrong, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
-
-
-def test_the_hubs_retries_are_not_told():
-    code = "import logging, segformer_edu.cli as cli; cli.main(['cost', 'b0', '--size', '32'])"
-    code += "; from huggingface_hub import hf_hub_download"
-    code += "; print(logging.getLogger('huggingface_hub').level == logging.ERROR)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.endswith("True\n")
-
-
-def test_version(capsys):
-    with pytest.raises(SystemExit) as stop:
-        main(["--version"])
-    assert (stop.value.code, capsys.readouterr().out) == (0, f"segformer-edu {version('segformer-edu')}\n")
-
-
-def test_a_checkout_that_is_not_installed_runs():
-    code = (
-        "import sys\n"
-        "import importlib.metadata as metadata\n"
-        "known = metadata.version\n"
-        "def version(name):\n"
-        "    if name == 'segformer-edu':\n"
-        "        raise metadata.PackageNotFoundError(name)\n"
-        "    return known(name)\n"
-        "metadata.version = version\n"
-        "from segformer_edu.cli import main\n"
-        "sys.exit(main(['cost', 'b0', '--size', '32']))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (done.returncode, "SegFormer-B0" in done.stdout) == (0, True), done.stderr
-
-
-def test_the_installed_command_is_main():
-    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
-    module, name = scripts["segformer-edu"].split(":")
-    assert getattr(importlib.import_module(module), name) is main
