@@ -16,7 +16,7 @@ COLAB_PYTHON ?= $(or $(shell python3.13 -c "import sys; print(sys.executable)" 2
 .PHONY: help book serve test lint generate results colab links clean
 
 help:
-	@echo "make book      build the environment, execute every chapter, render the book"
+	@echo "make book      build the environment, execute every chapter that has not run, render the book"
 	@echo "make serve     the same, then serve it on http://localhost:$(PORT)"
 	@echo "make test      the environment, and everything that CI checks"
 	@echo "make lint      ruff: format and lint, library, tests and notebooks; mypy: the library's types"
@@ -39,12 +39,12 @@ serve: book
 	@echo "Open http://localhost:$(PORT) (Ctrl-C stops it)"
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html $(PORT)
 
-# The chapters run once, under nbmake; the book is then rendered from those very runs.
+# The chapters run once, as for `make book`, which then renders the book from those very runs.
 test: .venv/.ready lint
 	$(BIN)/python tools/browser.py
 	$(BIN)/python -m pytest --numprocesses 2 tests --ignore tests/book
 	$(BIN)/python tools/chapters.py
-	$(BIN)/python tools/book.py --from-chapters
+	$(BIN)/python tools/book.py
 	$(BIN)/python -m pytest --numprocesses 2 tests/book
 
 lint: .venv/.ready

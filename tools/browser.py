@@ -24,6 +24,7 @@ OPTIONS = (
     "--disable-component-update",
     "--disable-sync",
 )
+PATIENCE = 300_000  # milliseconds to wait for a page, or for a start: it ends the wait for what is broken, not slow
 REMEDY = (
     "No Chromium was found, and playwright could not install its own. Install one (Debian, Ubuntu: `apt-get install "
     "chromium`; macOS: `brew install --cask chromium`), or set the environment variable CHROMIUM to its path."
@@ -55,7 +56,7 @@ def find_chromium() -> Path | None:
 def check_starts(path: Path) -> str:
     """Start the Chromium at `path` and return its version; raise playwright's Error where it does not start."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=list(OPTIONS))
+        browser = playwright.chromium.launch(executable_path=path, args=list(OPTIONS), timeout=PATIENCE)
         version = browser.version
         browser.close()
     return version

@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
-from chapters import written_to_stderr
+from chapters import BUILD, ROOT, chapters, environment, written_to_stderr
+from execute import GUARD, SETTINGS
 from generate import address
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
@@ -28,12 +29,9 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat.v4 import new_code_cell
 
-from book import BUILD, ROOT, chapters, environment
-
 PINS = ROOT / "requirements-colab.txt"
 HOME = BUILD / "colab"
 NAME = "segformer-edu"
-CELL_LIMIT = 600  # seconds; how long a chapter may take is for tools/chapters.py to judge
 # What a setup cell recognises Colab by: the shell's class lives in a module of Colab's own.
 STARTUP = 'type(get_ipython()).__module__ = "google.colab._shell"\n'
 # Runs after a chapter's last cell, in its kernel: where the library is, and which controls move no picture.
@@ -64,7 +62,7 @@ class Colab:
     @property
     def python(self) -> Path:
         """Return the environment's Python."""
-        return self.environment / "bin" / "python"
+        return python_of(self.environment)
 
     def settings(self, *, colab: bool) -> dict[str, str]:
         """Return the variables that a kernel starts with; without ``colab``, its shell says nothing of Colab."""
@@ -115,6 +113,11 @@ def pins(torch: str | None) -> list[str]:
     return [f"torch=={torch}" if torch and line.startswith("torch==") else line for line in lines if line]
 
 
+def python_of(environment: Path) -> Path:
+    """Return the Python of an environment."""
+    return environment / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
 def make_environment(python: str, wanted: list[str]) -> Path:
     """Make an environment with these versions, unless it is there already; return its folder."""
     version = subprocess.run([python, "-VV"], check=True, capture_output=True, text=True).stdout
@@ -123,7 +126,7 @@ def make_environment(python: str, wanted: list[str]) -> Path:
         return folder
     shutil.rmtree(folder, ignore_errors=True)
     subprocess.run([python, "-m", "venv", folder], check=True)
-    install = [folder / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "install", "--quiet", *wanted]
+    install = [python_of(folder), "-m", "pip", "--disable-pip-version-check", "install", "--quiet", *wanted]
     subprocess.run(install, check=True)
     stamp.write_text(content)
     return folder
@@ -148,7 +151,7 @@ def furnish(folder: Path, made: Path) -> Colab:
 def execute(notebook: nbformat.NotebookNode, colab: Colab, folder: Path, *, on_colab: bool) -> dict[str, object]:
     """Execute the notebook in place, with ``folder`` as its kernel's, and then the probe; return what that found."""
     resources = {"metadata": {"path": str(folder)}}
-    client = NotebookClient(notebook, timeout=CELL_LIMIT, km=colab.manager(), resources=resources)
+    client = NotebookClient(notebook, timeout=GUARD, km=colab.manager(), resources=resources, config=SETTINGS)
     with client.setup_kernel(env=colab.settings(colab=on_colab)):
         for index, cell in enumerate(notebook.cells):
             client.execute_cell(cell, index)

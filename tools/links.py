@@ -12,9 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from chapters import ROOT
 from jupyter_book.sphinx import build_sphinx
-
-from book import ROOT
 
 OUTSIDE = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")
 SETTINGS = {

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 HTML = ROOT / "_build" / "html"
 sys.path[:0] = [str(ROOT / "book" / "_extensions"), str(ROOT / "tools")]
 
-from browser import OPTIONS, REMEDY, find_chromium  # noqa: E402
+from browser import OPTIONS, PATIENCE, REMEDY, find_chromium  # noqa: E402
 
 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
@@ -39,6 +39,6 @@ def browser():
     if chromium is None:
         pytest.fail(REMEDY)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=list(OPTIONS))
+        browser = playwright.chromium.launch(executable_path=chromium, args=list(OPTIONS), timeout=PATIENCE)
         yield browser
         browser.close()

@@ -62,12 +62,12 @@ def pages_with_widgets():
     return [page for page in PAGES if (HTML / page).is_file() and STATE in (HTML / page).read_text()]
 
 
-def shown(page):
-    """Return the pictures and texts that the widgets show now."""
-    return page.evaluate(
-        """() => [...document.querySelectorAll('.widget-subarea .widget-html-content')]
-            .filter(box => box.offsetParent).map(box => box.innerHTML)"""
-    )
+SHOWN = """[...document.querySelectorAll('.widget-subarea .widget-html-content')]
+    .filter(box => box.offsetParent).map(box => box.innerHTML).join()"""  # pictures and texts of the widgets
+
+
+def wait_for_change(page, before):
+    page.wait_for_function(f"before => {SHOWN} !== before", arg=before)
 
 
 @pytest.mark.parametrize("name", pages_with_widgets())
@@ -79,15 +79,13 @@ def test_widgets_answer_to_keys_without_a_kernel(browser, address, name):
     assert handles.count() + selects.count() > 0
     for index in range(handles.count()):
         assert handles.nth(index).get_attribute("aria-label")
-        before = shown(page)
+        before = page.evaluate(SHOWN)
         handles.nth(index).press("ArrowRight")
-        page.wait_for_timeout(100)
-        assert shown(page) != before, f"slider {index} moved nothing"
+        wait_for_change(page, before)
     for index in range(selects.count()):
-        before = shown(page)
+        before = page.evaluate(SHOWN)
         selects.nth(index).select_option(index=1)
-        page.wait_for_timeout(100)
-        assert shown(page) != before, f"list {index} moved nothing"
+        wait_for_change(page, before)
     assert not visit.console
     visit.context.close()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from browser import PATIENCE
+
 STATE = "application/vnd.jupyter.widget-state+json"
 VIEW = "application/vnd.jupyter.widget-view+json"
 
@@ -13,6 +15,7 @@ class Visit:
         self.context = browser.new_context(
             viewport={"width": width, "height": 900}, color_scheme=theme, reduced_motion="reduce"
         )
+        self.context.set_default_timeout(PATIENCE)
         self.address, self.foreign, self.failed, self.console = address, [], [], []
         self.answers = {}
         self.context.route("**/*", self.let_through)

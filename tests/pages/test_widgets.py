@@ -20,7 +20,7 @@ from segformer_edu.pages import widgets
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
 
-from browser import OPTIONS, REMEDY, find_chromium  # noqa: E402
+from browser import OPTIONS, PATIENCE, REMEDY, find_chromium  # noqa: E402
 
 VENDOR = ROOT / "book" / "_static" / "vendor" / "widgets"
 NEEDS_STACK = pytest.mark.skipif(
@@ -167,9 +167,9 @@ def opened():
         return page
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=list(OPTIONS))
+        browser = playwright.chromium.launch(executable_path=chromium, args=list(OPTIONS), timeout=PATIENCE)
         page = browser.new_page(viewport={"width": 390, "height": 700})
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(PATIENCE)
         page.route("**/*", serve)
         page.heard = []
         page.on("console", lambda message: page.heard.append(message.text))
@@ -238,5 +238,6 @@ def test_every_kind_of_control_moves_a_stack_without_a_kernel(opened):
 
 def test_an_output_widget_says_that_it_cannot_be_shown(opened):
     page = opened(ipywidgets.VBox([ipywidgets.Output()]))
-    page.wait_for_timeout(500)
-    assert any("Output widgets can't be shown in this book's pages" in message for message in page.heard), page.heard
+    told = "Output widgets can't be shown in this book's pages"
+    if not any(told in message for message in page.heard):
+        page.wait_for_event("console", lambda message: told in message.text)
