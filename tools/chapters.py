@@ -106,8 +106,8 @@ def run_missing() -> None:
     paths = chapters()
     if not paths:
         sys.exit(f"No chapters in {ROOT / 'notebooks'}: expected notebooks named like 01_name.ipynb.")
-    drop_stale_runs()
     try:
+        drop_stale_runs()
         failures = run_all([path for path in paths if run_of(path) is None])
     except KeyboardInterrupt:
         done = sum(run_of(path) is not None for path in paths)

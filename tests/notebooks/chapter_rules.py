@@ -41,6 +41,7 @@ MARKS = {
     "a LaTeX environment outside $$": r"^\s*\\begin\{",
     "a dollar sign on its own": r"(?<!\\)\$",
 }
+DEPENDS = re.compile(r"cuda|\bmps\b|\bcpu\b|device|is_available|perf_counter|monotonic|time\(\)")
 FIGURE_MAKERS = {
     f"plots.{name}" for name in ("figure", "images", "lines", "bars", "segmentations", "categories", "overlay")
 }
@@ -281,6 +282,20 @@ def has_no_dead_links(chapter: Chapter) -> Iterator[str]:
                 yield f"cell {name} links to {address}, and there is no such file"
 
 
+def does_the_same_everywhere(chapter: Chapter) -> Iterator[str]:
+    """No choice depends on the device or on the time it takes: steps and sizes are the text's, on any machine.
+
+    What the chapter builds for the library may, as the library does: there it is a matter of speed.
+    """
+    own = built_in(chapter.number)
+    for name, tree in chapter.code.items():
+        others = ast.Module([node for node in tree.body if getattr(node, "name", "") not in own], [])
+        for node in ast.walk(others):
+            test = getattr(node, "test", node if isinstance(node, ast.Compare) else None)
+            if test is not None and DEPENDS.search(ast.unparse(test)):
+                yield f"cell {name} chooses by {ast.unparse(test)!r}; a chapter does the same on every machine"
+
+
 def has_ordered_headings(chapter: Chapter) -> Iterator[str]:
     """One title, "N · …", in the first cell; below it no level is skipped and no heading is empty or said twice."""
     levels = [level for level, _ in chapter.headings]
@@ -319,6 +334,7 @@ RULES: list[Callable[[Chapter], Iterator[str]]] = [
     shows_figures_with_alt_text,
     shows_pictures_with_alt_text,
     has_no_dead_links,
+    does_the_same_everywhere,
     has_ordered_headings,
     has_the_whole_anatomy,
 ]

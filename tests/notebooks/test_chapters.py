@@ -49,10 +49,10 @@ LIBRARYS = (ROOT / "segformer_edu" / "model" / "convolution.py").read_text().spl
 FINAL = f"class DsConv2d{LIBRARYS}"
 
 
-def faults(code: str) -> str:
-    """What the comparison of a chapter and the library has against chapter 1 with this code."""
+def faults(code: str, rule=rules.ends_on_the_librarys_classes) -> str:
+    """What a rule, first of all the comparison with the library, has against chapter 1 with this code."""
     cell = {"cell_type": "code", "id": "final", "source": code.splitlines(keepends=True)}
-    return "\n".join(rules.ends_on_the_librarys_classes(Chapter("01_x.ipynb", json.dumps({"cells": [cell]}))))
+    return "\n".join(rule(Chapter("01_x.ipynb", json.dumps({"cells": [cell]}))))
 
 
 def test_final_class_may_have_another_docstring_and_earlier_versions():
@@ -70,3 +70,19 @@ def test_final_class_may_have_another_docstring_and_earlier_versions():
 )
 def test_class_that_is_not_the_librarys_is_found(code, words):
     assert words in faults(code)
+
+
+@pytest.mark.parametrize(
+    ("code", "fine"),
+    [
+        ("recipe = Recipe(steps=240 if device.type == 'cpu' else 1500)", False),
+        ("on_cpu = device.type == 'cpu'", False),
+        ("if torch.cuda.is_available():\n    steps = 1500", False),
+        ("while time.perf_counter() < end:\n    step()", False),
+        ("device = choose_device()\nfit(model, data, Recipe(steps=240), device=device)\nprint(device.type)", True),
+        ("def trained(model):\n    fit(model, data, Recipe(steps=240 if model.device == CPU else 1500))", False),
+        ("class DsConv2d:\n    def forward(self, x):\n        return x if x.is_cuda else 2 * x", True),
+    ],
+)
+def test_a_choice_by_device_or_time_is_found(code, fine):
+    assert (faults(code, rules.does_the_same_everywhere) == "") is fine
