@@ -32,7 +32,7 @@ from unittest.mock import patch
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
-os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as the chapters run: tools/book.py says why
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as the chapters run: tools/chapters.py says why
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler works without remarks
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 

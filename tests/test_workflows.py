@@ -91,6 +91,26 @@ def test_files_exist():
     assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
 
 
+def test_windows_runs_what_the_readme_says():
+    """Line by line; what make does without saying it too is in the Makefile."""
+    (block,) = re.findall(r"^```bat\n(.+?)^```$", (ROOT / "README.md").read_text(), flags=re.MULTILINE | re.DOTALL)
+    job = jobs(WEEKLY.with_name("tests.yml"))["windows"]
+    assert [step["run"] for step in job["steps"] if "run" in step] == block.splitlines()
+    assert job["runs-on"] == "windows-latest"
+    for words in ("-m venv .venv", "--requirement requirements.txt", "--no-deps --editable .", "tools/book.py"):
+        assert words in block
+        assert words in (ROOT / "Makefile").read_text()
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_no_slow_machine_is_cut_off(path):
+    """A job that runs chapters or tests takes what it needs, up to GitHub's own six hours."""
+    runs = re.compile(r"^(make (book|test|colab)|bash \.ci/run|.*-m pytest|.*tools/book\.py)", re.MULTILINE)
+    for name, job in jobs(path).items():
+        long = any(runs.search(step.get("run", "")) for step in job["steps"])
+        assert not (long and "timeout-minutes" in job), name
+
+
 def test_pythons_are_those_that_the_library_takes_and_colabs():
     """From the oldest that pyproject.toml allows on; the book's own is the Makefile's."""
     tests, book, weekly = (versions(WEEKLY.with_name(name)) for name in ("tests.yml", "book.yml", "weekly.yml"))

@@ -75,7 +75,7 @@ def message_of(code: str) -> str:
         ValueError: nothing came of it.
     """
     printed = io.StringIO()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # Windows keeps files that are open
         with warnings.catch_warnings(record=True) as caught, contextlib.redirect_stdout(printed):
             warnings.simplefilter("always", UserWarning)
             try:
