@@ -78,8 +78,9 @@ def check_free(paths: Sequence[Path], overwrite: bool, *, make_folders: bool = F
             raise UsersError(f"{path} cannot be written: nothing may be written into {folder}.")
     there = [path for path in paths if path.exists()]
     if there and not overwrite:
-        more = f" (and {len(there) - 1} more)" if there[1:] else ""
-        raise UsersError(f"{there[0]}{more} exists; choose another name, or replace it with --overwrite.")
+        if there[1:]:
+            raise UsersError(f"{there[0]} and {len(there) - 1} more exist; choose another folder, or --overwrite them.")
+        raise UsersError(f"{there[0]} exists; choose another name, or replace it with --overwrite.")
 
 
 def write_whole(path: Path, content: bytes) -> None:
