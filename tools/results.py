@@ -22,7 +22,9 @@ ROOT = Path(__file__).resolve().parents[1]
 SKETCH_TRAINED = (
     *(f"segformer_edu/model/{room}.py" for room in ("attention", "convolution", "decoder", "encoder", "feedforward")),
     *("segformer_edu/model/normalization.py", "segformer_edu/model/segformer.py"),
-    *(f"segformer_edu/training/{room}.py" for room in ("evaluation", "fit", "losses", "metrics", "recipe")),
+    *(f"segformer_edu/training/{room}.py" for room in ("chance", "evaluation", "fit", "items", "losses")),
+    *(f"segformer_edu/training/{room}.py" for room in ("metrics", "recipe", "run", "settings")),
+    "segformer_edu/model/logits.py",
     *("segformer_edu/data/shapes.py", "segformer_edu/data/transforms.py"),
 )
 """What a result of the sketch, trained on drawn shapes, is a result of."""

@@ -147,7 +147,7 @@ def from_array(array: np.ndarray, channels: int = 3) -> torch.Tensor:
     expected = "(H, W, 3), (H, W, 4) or (H, W)" if channels == 3 else f"(H, W, {channels})"
     taken = {1, 2, 3, 4, channels} if channels in (1, 3) else {channels}
     values = array.reshape(*array.shape[:2], -1) if array.ndim in (2, 3) and array.size else array
-    if values.ndim != 3 or values.shape[-1] not in taken:
+    if values.ndim != 3 or values.shape[-1] not in taken or not values.size:
         raise ValueError(f"The array has shape {array.shape}; expected {expected}.")
     if values.dtype.kind not in "uifb":
         raise TypeError(f"The array holds {values.dtype}; expected bytes, 16 bits (uint16), or numbers in [0, 1].")

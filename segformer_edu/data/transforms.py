@@ -27,9 +27,13 @@ class Augmentation:
     light: float = 0.3
 
     def __call__(
-        self, images: torch.Tensor, masks: torch.Tensor, generator: torch.Generator
+        self, images: torch.Tensor, masks: torch.Tensor, generator: torch.Generator, void: int = VOID
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Change a batch: (B, 3, H, W) in [0, 1] and (B, H, W), what comes into view from outside being void."""
+        """Change a batch: (B, C, H, W) in [0, 1] and whole numbers (B, H, W).
+
+        What comes into view from outside is ``void``, which ``fit`` sets to its ``ignore_index``.
+        """
+        masks = masks.long()
         batch = len(images)
         zoom, mirror, brightness, contrast, *shift = torch.rand(6, batch, generator=generator)
         low, high = self.zoom
@@ -40,8 +44,8 @@ class Augmentation:
         theta[:, :, 2] = (torch.stack(shift, dim=1) * 2 - 1) * (1 - scale).abs()[:, None]
         grid = F.affine_grid(theta, list(images.shape), align_corners=False).to(images)
         images = F.grid_sample(images, grid, align_corners=False)
-        moved = F.grid_sample((masks[:, None] - VOID).float(), grid, mode="nearest", align_corners=False)
+        moved = F.grid_sample((masks[:, None] - void).to(grid), grid, mode="nearest", align_corners=False)
         light = [(1 + self.light * (2 * draw - 1)).view(-1, 1, 1, 1).to(images) for draw in (brightness, contrast)]
         middle = images.mean(dim=(1, 2, 3), keepdim=True)
         images = ((images - middle) * light[1] + middle) * light[0]
-        return images.clamp(0, 1), moved[:, 0].round().long() + VOID
+        return images.clamp(0, 1), moved[:, 0].round().long() + void

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from segformer_edu.data.pictures import check_statistics
 from segformer_edu.validation import check_positive, check_stages
 
 DIALECTS = ("sketch", "paper", "fast", "custom")
@@ -81,6 +82,9 @@ class SegformerConfig:
         dropout: of the decoder, in training; None where it has none.
         num_classes: channels of the result; None for an encoder alone.
         class_names: one a class, or None where nobody told them.
+        image_mean: of each channel of a picture in [0, 1], which ``data.normalize`` takes away; None: ImageNet's for
+            three channels, 0.5 for each of any other number.
+        image_std: standard deviation of each channel, likewise; None: ImageNet's, or 0.25 for each.
 
     Raises:
         TypeError, ValueError: numbers that are not positive whole ones, other than four stages, an unknown dialect,
@@ -102,6 +106,8 @@ class SegformerConfig:
     dropout: float | None = None
     num_classes: int | None = None
     class_names: tuple[str, ...] | None = None
+    image_mean: tuple[float, ...] | None = None
+    image_std: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -124,6 +130,8 @@ class SegformerConfig:
             raise ValueError(f"dialect is {self.dialect!r}; expected one of {', '.join(DIALECTS)}.")
         if self.class_names is not None:
             check_class_names(self.class_names, self.num_classes)
+        if self.image_mean is not None and self.image_std is not None:
+            check_statistics(self.image_mean, self.image_std, self.channels)
 
     def sizes(self) -> dict[str, Any]:
         """Return the arguments of ``MiT`` that are sizes."""
@@ -168,6 +176,21 @@ def record_differs(record: Mapping[str, Any], config: SegformerConfig) -> str:
         return f"a record that this version cannot read ({error})"
 
 
+def numbers_of(values: Iterable[float] | None) -> tuple[float, ...] | None:
+    """Return numbers as plain ones, which JSON has."""
+    return None if values is None else tuple(float(value) for value in values)
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """Return the model inside what DistributedDataParallel, AveragedModel or torch.compile put round it."""
+    while not isinstance(model, ConfiguredModule):
+        inner = getattr(model, "module", None) or getattr(model, "_orig_mod", None)
+        if not isinstance(inner, nn.Module):
+            break
+        model = inner
+    return model
+
+
 class ConfiguredModule(nn.Module):
     """A module that knows what it is: ``config`` goes with its state dict, into any file that keeps that whole.
 
@@ -186,6 +209,24 @@ class ConfiguredModule(nn.Module):
     def class_names(self) -> tuple[str, ...] | None:
         """The classes' names, None where nobody told them; ``data.class_list`` adds colours."""
         return self.config.class_names
+
+    @property
+    def image_mean(self) -> tuple[float, ...] | None:
+        """The mean of each channel that pictures are normalised with, None where nobody told; it can be set."""
+        return self.config.image_mean
+
+    @image_mean.setter
+    def image_mean(self, values: Iterable[float] | None) -> None:
+        self.config = dataclasses.replace(self.config, image_mean=numbers_of(values))
+
+    @property
+    def image_std(self) -> tuple[float, ...] | None:
+        """The standard deviation of each channel, likewise."""
+        return self.config.image_std
+
+    @image_std.setter
+    def image_std(self, values: Iterable[float] | None) -> None:
+        self.config = dataclasses.replace(self.config, image_std=numbers_of(values))
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)

@@ -20,7 +20,7 @@ from segformer_edu.model.segformer import Segformer
 from segformer_edu.model.variants import DROP_PATH, VARIANTS, ImageClassifier, initialize_head
 from segformer_edu.pretrained.convert import ConvertedStateDict, checked, converted, what_was_left_out
 from segformer_edu.pretrained.names import KERNELS, OWN, STAGES
-from segformer_edu.pretrained.read import WeightFile, read_weights
+from segformer_edu.pretrained.read import WeightFile, in_words, read_weights
 from segformer_edu.validation import check_positive
 
 HEADS = (1, 2, 5, 8)
@@ -94,10 +94,11 @@ def load_pretrained(
         weights, config = adapt(weights, config, num_classes, channels, parts, notes)
         config = config if class_names is None else replace(config, class_names=class_names)
         model = build(weights, config, parts)
+        model.config = replace(model.config, image_mean=config.image_mean, image_std=config.image_std)
     except (TypeError, ValueError, IndexError, RuntimeError) as error:
-        raise ValueError(f"{source}: {error}") from error
+        raise ValueError(f"{source}: {in_words(error)}") from error
     for note in notes:
-        warnings.warn(f"{source}: {note}", stacklevel=2)
+        warnings.warn(f"{source}: {in_words(note)}", stacklevel=2)
     return model.eval()
 
 
@@ -198,14 +199,20 @@ def sizes_of(weights: ConvertedStateDict) -> dict[str, Any]:
 
 
 def check_numbers(weights: Mapping[str, torch.Tensor]) -> None:
-    """Raise ValueError if a weight is not of finite floating-point numbers."""
+    """Raise ValueError if a weight is not of floating-point numbers that are finite in a model's precision."""
+    precision = torch.float64 if is_double(weights) else torch.float32
     for name, value in weights.items():
         if name.endswith("num_batches_tracked"):
             continue
         if not value.is_floating_point():
             raise ValueError(f"{name} is {value.dtype}; expected floating point. Quantised weights cannot be read.")
-        if not torch.isfinite(value).all():
+        if not torch.isfinite(value.to(precision)).all():
             raise ValueError(f"{name} holds NaN or infinite values: corrupt, or of a training that failed.")
+
+
+def is_double(weights: Mapping[str, torch.Tensor]) -> bool:
+    """Whether all weights are in double precision, and the model therefore is."""
+    return all(value.dtype == torch.float64 for value in weights.values() if value.is_floating_point())
 
 
 def check_description(description: Mapping[str, Any], sizes: Mapping[str, Any]) -> None:
@@ -268,7 +275,7 @@ def adapt(
     """Fit weights and record to the classes and channels that were asked for; note what was done."""
     if channels not in (None, config.channels):
         weights, said = with_channels(weights, channels)
-        config = replace(config, channels=channels)
+        config = replace(config, channels=channels, image_mean=None, image_std=None)
         notes.append(said)
     if config.num_classes is None and num_classes is None:
         raise ValueError(
@@ -396,7 +403,7 @@ def build(weights: Weights, config: SegformerConfig, parts: Parts) -> Segformer 
             + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
             + ". The file is incomplete or of another model; nothing was loaded."
         )
-    if all(value.dtype == torch.float64 for value in weights.values() if value.is_floating_point()):
+    if is_double(weights):
         model = model.double()
     if next(model.parameters()).is_meta:
         model = model.to_empty(device="cpu")

@@ -13,13 +13,13 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from segformer_edu.model.config import ConfiguredModule, SegformerConfig
+from segformer_edu.model.config import SegformerConfig, unwrapped
 from segformer_edu.model.parts import FAST, PAPER
 from segformer_edu.model.segformer import Segformer
 from segformer_edu.model.variants import ImageClassifier
 from segformer_edu.pretrained.load import differences, make
 from segformer_edu.pretrained.names import HUGGINGFACE, KERNELS, LINEAR, OWN, PYTORCHS, find, finest_first
-from segformer_edu.pretrained.read import CONFIGURATION, RECORD, WHOLE
+from segformer_edu.pretrained.read import CHECKSUM, CONFIGURATION, RECORD, WHOLE, checksum
 
 Weights = dict[str, torch.Tensor]
 
@@ -46,7 +46,7 @@ def save_pretrained(model: Segformer | ImageClassifier, folder: str | Path, form
 
     Source: chapter 9; names as transformers' converter for SegFormer writes them.
     """
-    model = unwrapped(model)
+    model = checked(model)
     if format not in FORMS:
         raise ValueError(f"format is {format!r}; expected one of {', '.join(FORMS)}.")
     check_described(model)
@@ -57,7 +57,8 @@ def save_pretrained(model: Segformer | ImageClassifier, folder: str | Path, form
     # each on its own: safetensors takes no two names of one tensor
     apart = {n: value.detach().cpu().clone(memory_format=torch.contiguous_format) for n, value in weights.items()}
     try:
-        save_file(apart, parts[0], metadata={"format": "pt", RECORD: json.dumps(model.config.to_dict())})
+        record = json.dumps(model.config.to_dict())
+        save_file(apart, parts[0], metadata={"format": "pt", RECORD: record, CHECKSUM: checksum(apart, record)})
         parts[1].write_text(json.dumps(description, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         for part in parts:
             os.replace(part, part.with_suffix(""))
@@ -67,13 +68,13 @@ def save_pretrained(model: Segformer | ImageClassifier, folder: str | Path, form
     return folder
 
 
-def unwrapped(model: object) -> Segformer | ImageClassifier:
-    """Return the model inside what DistributedDataParallel, AveragedModel or torch.compile put round it."""
-    while not isinstance(model, ConfiguredModule) and isinstance(model, nn.Module):
-        inner = getattr(model, "module", None) or getattr(model, "_orig_mod", None)
-        if inner is None:
-            break
-        model = inner
+def checked(model: Any) -> Segformer | ImageClassifier:
+    """Return a model of this library, taken out of what may be round it.
+
+    Raises:
+        TypeError: something else.
+    """
+    model = unwrapped(model) if isinstance(model, nn.Module) else model
     if not isinstance(model, Segformer | ImageClassifier):
         raise TypeError(
             f"The model is a {type(model).__name__}; expected a Segformer or an ImageClassifier of this library. An "

@@ -2,60 +2,117 @@
 
 from __future__ import annotations
 
+import io
 import os
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from segformer_edu.model.config import SegformerConfig, record_differs
+from segformer_edu.model.config import SegformerConfig, record_differs, unwrapped
+
+CONTENTS = {"model", "optimizer", "recipe", "history"}
 
 
-def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write a checkpoint in one move, so that an interruption leaves the earlier one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    torch.save(state, part)
-    os.replace(part, path)
+def check_writable(path: Path) -> None:
+    """Raise ValueError if a checkpoint cannot be written there, before anything takes time."""
+    part = part_of(path)
+    try:
+        if path.is_dir():
+            raise IsADirectoryError("it is a folder")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.touch()
+        part.unlink()
+    except OSError as error:
+        raise ValueError(
+            f"The checkpoint {path} cannot be written ({error}); expected the name of a file in a folder that can be "
+            f"written to, such as checkpoint='run.pt'."
+        ) from error
 
 
-def read_checkpoint(path: Path, recipe: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    """Read what ``write_checkpoint`` wrote for a training by this recipe.
+def part_of(path: Path) -> Path:
+    """Return where a checkpoint grows until it is complete."""
+    return path.with_name(path.name + ".part")
+
+
+def write_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
+    """Write a checkpoint in one move, so that an interruption or a full disk leaves the earlier one.
 
     Raises:
-        ValueError: a file that is no checkpoint, or of another recipe.
+        OSError: it cannot be written, on a full disk say; the earlier one is untouched.
+    """
+    buffer, part = io.BytesIO(), part_of(path)
+    torch.save(dict(state), buffer)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(part, "wb") as file:
+            file.write(buffer.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
+    """Read what ``write_checkpoint`` wrote.
+
+    Raises:
+        ValueError: a file that is no checkpoint.
     """
     try:
         saved: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-        missing = {"model", "optimizer", "schedule", "recipe", "history"} - saved.keys()
+        missing = CONTENTS - saved.keys()
     except Exception as error:  # a damaged pickle raises anything
         raise ValueError(f"{path} is no checkpoint of fit ({error}). {advice(path)}") from error
     if missing:
         raise ValueError(f"{path} is no checkpoint of fit (it lacks {', '.join(sorted(missing))}). {advice(path)}")
-    if saved["recipe"] != recipe:
-        other = {name: value for name, value in saved["recipe"].items() if recipe.get(name) != value}
-        raise ValueError(f"{path} was made with {other}, unlike this recipe. {advice(path)}")
+    if not all(isinstance(saved[name], dict) for name in CONTENTS):
+        raise ValueError(f"{path} is no checkpoint of fit (its parts are no dictionaries). {advice(path)}")
     return saved
 
 
-def load_model(model: nn.Module, saved: dict[str, Any], path: Path) -> None:
-    """Give a model the weights of a checkpoint.
+def check_model(model: nn.Module, saved: Mapping[str, Any], path: Path) -> None:
+    """Raise ValueError if a checkpoint's weights are of another model, or of one that computes something else.
 
-    Raises:
-        ValueError: weights of another model, or of one that computes something else with them.
+    Before anything is copied: no model is ever half loaded.
     """
-    config = getattr(model, "config", None)
+    config = getattr(unwrapped(model), "config", None)
     if isinstance(config, SegformerConfig) and saved.get("config"):
         difference = record_differs(saved["config"], config)
         if difference:
             raise ValueError(f"{path} holds weights of another model: {difference}. {advice(path)}")
-    try:
-        model.load_state_dict(saved["model"])
-    except RuntimeError as error:
-        raise ValueError(f"{path} holds another model's weights. {advice(path)} ({error})") from error
+    own = model.state_dict()
+    weights = saved["model"]
+    wrong = [name for name in own if name not in weights or getattr(weights[name], "shape", None) != own[name].shape]
+    wrong += [name for name in weights if name not in own]
+    if wrong:
+        raise ValueError(f"{path} holds another model's weights (first: {wrong[0]}). {advice(path)}")
 
 
 def advice(path: Path) -> str:
     """Say what to do where a checkpoint cannot be taken up."""
     return f"Give another file name to start afresh, or delete {path}."
+
+
+@contextmanager
+def undivided() -> Iterator[None]:
+    """Hold Ctrl-C back until the block is done, so that no step is half taken."""
+    pressed: list[Any] = []
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield
+        return
+    signal.signal(signal.SIGINT, lambda *given: pressed.append(given))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if pressed:
+        before(*pressed[0])

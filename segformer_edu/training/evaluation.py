@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -10,64 +10,52 @@ from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from segformer_edu.data.labels import VOID
-from segformer_edu.data.pictures import normalize
+from segformer_edu.model.logits import class_count, class_logits, evaluating, predicted, statistics_of
+from segformer_edu.training.items import Pairs, check_data, check_void, collate, stacks, void_of
 from segformer_edu.training.metrics import Scores, confusion_matrix
-from segformer_edu.validation import check_finite
 
 
-class Pairs(Protocol):
-    """Pairs of an image and its class map: a data set of PyTorch's that has a length, or a list."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int, /) -> tuple[torch.Tensor, torch.Tensor]: ...
-
-
-def check_data(data: Pairs) -> None:
-    """Raise ValueError if there is nothing to learn from."""
-    if not len(data):
-        raise ValueError("data is empty; expected at least one pair of an image and a class map.")
-
-
-@torch.inference_mode()
 def evaluate(
     model: nn.Module,
     data: Pairs,
     *,
     batch_size: int = 8,
-    ignore_index: int = VOID,
-    device: torch.device | None = None,
+    ignore_index: int | str | None = "data",
+    device: torch.device | str | None = None,
     progress: bool = True,
 ) -> Scores:
     """Compare a model's predictions with the truth, all pixels of all images in one confusion matrix.
 
     Args:
-        model: takes normalised images (B, 3, H, W), returns logits (B, num_classes, h, w).
-        data: pairs of an image (3, H, W) in [0, 1] and its class map (H, W).
-        batch_size: images at a time, all of one size.
-        ignore_index: pixels with this number are not counted.
+        model: takes normalised images (B, C, H, W), returns logits (B, num_classes, h, w) or an output that has them;
+            of float32, float64, float16 or bfloat16. It comes back in the modes that it was in, module by module.
+        data: pairs of an image (C, H, W) in [0, 1] and its class map (H, W), of any sizes; see ``items.as_pair``.
+        batch_size: images at a time, as far as neighbours have one size.
+        ignore_index: pixels with this number are not counted; None: all are. "data": the data set's own, or 255.
         device: where to compute; the model's own by default.
         progress: whether to show a bar.
 
+    Returns:
+        The scores; a model with a single logit has two classes, 0 and 1.
+
     Raises:
-        ValueError: no data; images that are not finite; class numbers that the model does not have.
+        TypeError, ValueError: no data; items that are no such pairs; class numbers that the model does not have.
 
     Source: chapter 7.
     """
     check_data(data)
-    device = device or next(model.parameters()).device
-    model.to(device)
-    training = model.training
-    model.eval()
+    void = void_of(data, ignore_index)
+    if device is not None:
+        model.to(device)
     total = torch.zeros((), dtype=torch.int64)
-    loader = DataLoader(cast(Any, data), batch_size)
-    try:
-        for images, masks in tqdm(loader, desc="evaluate", leave=False, disable=not progress):
-            check_finite(images)
-            logits = model(normalize(images.to(device)))
-            prediction = F.interpolate(logits, size=masks.shape[-2:], mode="bilinear").argmax(dim=1)
-            total = total + confusion_matrix(prediction.cpu(), masks, logits.shape[1], ignore_index)
-    finally:
-        model.train(training)
-    return Scores(total)
+    statistics = None
+    loader = DataLoader(cast(Any, data), batch_size, collate_fn=collate)
+    with evaluating(model), torch.inference_mode():
+        for pairs in tqdm(loader, desc="evaluate", leave=False, disable=not progress):
+            for images, masks in stacks(pairs):
+                statistics = statistics or statistics_of(model, images.shape[1])
+                logits = class_logits(model, images, statistics)
+                check_void(ignore_index, void, class_count(logits))
+                prediction = predicted(F.interpolate(logits, size=masks.shape[-2:], mode="bilinear"))
+                total = total + confusion_matrix(prediction.cpu(), masks, class_count(logits), void)
+    return Scores(total.clone())  # outside of inference mode: an ordinary tensor, which can be added to

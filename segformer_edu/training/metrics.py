@@ -12,7 +12,7 @@ from segformer_edu.validation import check_positive
 
 
 def confusion_matrix(
-    prediction: torch.Tensor, target: torch.Tensor, num_classes: int, ignore_index: int = VOID
+    prediction: torch.Tensor, target: torch.Tensor, num_classes: int, ignore_index: int | None = VOID
 ) -> torch.Tensor:
     """Count the pixels of each true class (row) that were given each class (column).
 
@@ -20,7 +20,7 @@ def confusion_matrix(
         prediction: class numbers of any shape.
         target: the true class numbers, of the same shape.
         num_classes: how many classes there are.
-        ignore_index: pixels with this target are not counted.
+        ignore_index: pixels with this target are not counted; None: all are.
 
     Returns:
         Counts (num_classes, num_classes) of int64.
@@ -40,14 +40,14 @@ def confusion_matrix(
             f"prediction has shape {tuple(prediction.shape)}, target {tuple(target.shape)}; expected the same. "
             f"Logits at a quarter of the size have to be upsampled before argmax."
         )
-    counted = target != ignore_index
+    counted = torch.ones_like(target, dtype=torch.bool) if ignore_index is None else target != ignore_index
     prediction, target = prediction[counted].long(), target[counted].long()
     for name, values in (("prediction", prediction), ("target", target)):
         wrong = values[(values < 0) | (values >= num_classes)].unique().tolist()
         if wrong:
             raise ValueError(
-                f"{name} holds {wrong[:8]}; expected classes 0 to {num_classes - 1}, or ignore_index={ignore_index} "
-                f"in the target."
+                f"{name} holds {wrong[:8]}; expected classes 0 to {num_classes - 1}"
+                + ("." if ignore_index is None else f", or ignore_index={ignore_index} in the target.")
             )
     return torch.bincount(target * num_classes + prediction, minlength=num_classes**2).view(num_classes, num_classes)
 

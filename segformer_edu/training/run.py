@@ -1,0 +1,288 @@
+"""Chapter 7: a training in progress, from one step to the next, and to and from the disk."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from segformer_edu.data.labels import VOID
+from segformer_edu.data.pairs import zeros_and_255
+from segformer_edu.data.pictures import Statistics
+from segformer_edu.model.config import SegformerConfig, unwrapped
+from segformer_edu.model.logits import class_logits, input_channels, statistics_of
+from segformer_edu.training.checkpoint import (
+    advice,
+    check_model,
+    check_writable,
+    read_checkpoint,
+    undivided,
+    write_checkpoint,
+)
+from segformer_edu.training.evaluation import evaluate
+from segformer_edu.training.items import Pairs
+from segformer_edu.training.recipe import Recipe
+from segformer_edu.training.settings import Settings
+
+
+@dataclass
+class History:
+    """What happened while a model was trained.
+
+    Attributes:
+        losses: the loss of each step.
+        validations: for each step after which the model was evaluated, its mIoU.
+        steps: how many there will be in all.
+    """
+
+    losses: list[float] = field(default_factory=list)
+    validations: dict[int, float] = field(default_factory=dict)
+    steps: int = 0
+
+    @property
+    def finished(self) -> bool:
+        """Whether all steps were taken."""
+        return len(self.losses) >= self.steps
+
+
+@dataclass
+class Run:
+    """A training in progress: everything that it has to find again in order to go on.
+
+    Attributes:
+        model: what is trained.
+        recipe: how long and how fast.
+        optimizer: AdamW.
+        history: of the losses and validations so far.
+        path: of the checkpoint, if there is to be one.
+        settings: what the losses depend on beside these.
+        saved: after how many steps the checkpoint was written.
+        statistics: mean and standard deviation of each channel, known once the first batch is.
+    """
+
+    model: nn.Module
+    recipe: Recipe
+    optimizer: torch.optim.Optimizer
+    history: History
+    path: Path | None
+    settings: Settings
+    saved: int = 0
+    statistics: Statistics | None = None
+
+    @classmethod
+    def start(
+        cls, model: nn.Module, recipe: Recipe, device: torch.device, checkpoint: str | Path | None, settings: Settings
+    ) -> Run:
+        """Start a training, or go on with the one in ``checkpoint``."""
+        path = Path(checkpoint) if checkpoint else None
+        if path is not None:
+            check_writable(path)
+        train(model.to(device))
+        optimizer = torch.optim.AdamW(model.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
+        run = cls(model, recipe, optimizer, History(steps=recipe.steps), path, settings)
+        if path is not None and path.is_file():
+            run.load(path, device)
+        return run
+
+    def step(self, images: torch.Tensor, masks: torch.Tensor, before: torch.Tensor) -> float:
+        """Take one step down the gradient of a batch; return the loss before it.
+
+        Whatever goes wrong until the gradient is known, Ctrl-C among it, leaves the model as it was before the step.
+
+        Raises:
+            ValueError: class numbers that the model does not have.
+            FloatingPointError: a loss that is not finite.
+        """
+        buffers = [(buffer, buffer.clone()) for buffer in self.model.buffers()]
+        try:
+            loss = self.loss(images, masks, before)
+            self.optimizer.zero_grad()
+            loss.backward()
+        except BaseException:
+            for buffer, value in buffers:  # BatchNorm's statistics moved with the forward pass
+                buffer.copy_(value)
+            raise
+        with undivided():
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.recipe.learning_rate * self.recipe.rate(len(self.history.losses))
+            self.optimizer.step()
+            self.history.losses.append(loss.item())
+        return self.history.losses[-1]
+
+    def loss(self, images: torch.Tensor, masks: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
+        """Return the loss of a batch."""
+        if self.statistics is None:
+            self.look_at_first(images, before)
+        logits = class_logits(self.model, images, cast(Statistics, self.statistics))
+        loss = self.settings.loss_of(logits, masks.to(logits.device), before.to(logits.device))
+        if not torch.isfinite(loss):
+            raise FloatingPointError(
+                f"The loss is {loss.item()} at step {len(self.history.losses)}; expected a finite number. A lower "
+                f"learning rate or a longer warm-up helps most often. The weights are those before this step."
+            )
+        return loss
+
+    def look_at_first(self, images: torch.Tensor, masks: torch.Tensor) -> None:
+        """Check of the first batch what no single item tells."""
+        channels = input_channels(self.model)
+        if channels not in (None, images.shape[1]):
+            raise ValueError(
+                f"The images have {images.shape[1]} channels, and the model takes {channels}; expected the same. Make "
+                f"the model with channels={images.shape[1]}, or the data set (Folder(…, channels={channels}))."
+            )
+        self.statistics = statistics_of(self.model, images.shape[1])
+        found = set(masks.unique().tolist())
+        if self.settings.void == VOID and found == {0, VOID} and not isinstance(self.settings.given, int):
+            warnings.warn(f"Class maps: {zeros_and_255('the first batch', 'class 0')}", stacklevel=5)
+
+    def is_due(self) -> bool:
+        """Say whether the model is to be evaluated and saved after the steps so far."""
+        done = len(self.history.losses)
+        return bool(done) and (done % self.recipe.validate_every == 0 or self.history.finished)
+
+    def validate_if_due(self, validation: Pairs | None) -> None:
+        """Note the mIoU on ``validation``, if there is any and it is time."""
+        done = len(self.history.losses)
+        if validation is not None and self.is_due() and done not in self.history.validations:
+            scores = evaluate(self.model, validation, ignore_index=self.settings.given, progress=False)
+            self.history.validations[done] = scores.mean_iou
+
+    def save(self) -> None:
+        """Write the checkpoint, if there is to be one; a full disk does not stop the training."""
+        if self.path is None:
+            return
+        try:
+            self.write(self.path)
+            self.saved = len(self.history.losses)
+        except OSError as error:
+            last = self.history.finished
+            what = "the training is done" if last else "training goes on, and tries again at the next validation"
+            warnings.warn(
+                f"The checkpoint {self.path} could not be written ({error}); the earlier one is untouched, and {what}.",
+                stacklevel=3,
+            )
+            if last:
+                self.elsewhere()
+
+    def rescue(self) -> None:
+        """Write the checkpoint once more if steps were taken since, whatever it was that stopped the training."""
+        if self.path is None or len(self.history.losses) <= self.saved:
+            return
+        with undivided():
+            try:
+                self.write(self.path)
+                self.saved = len(self.history.losses)
+            except OSError as error:
+                warnings.warn(f"The checkpoint {self.path} could not be written ({error}).", stacklevel=3)
+                self.elsewhere()
+
+    def elsewhere(self) -> None:
+        """Write the checkpoint into the folder for temporary files, where its own cannot be written to."""
+        path = Path(tempfile.mkdtemp(prefix="segformer-edu-")) / cast(Path, self.path).name
+        try:
+            self.write(path)
+            warnings.warn(f"It was written to {path} instead; move it to {self.path} to go on from it.", stacklevel=4)
+        except OSError as error:
+            warnings.warn(
+                f"Nor could it be written to {path} ({error}); the model in memory holds what was learned.",
+                stacklevel=4,
+            )
+
+    def write(self, path: Path) -> None:
+        """Write everything that the training has to find again.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        config = getattr(unwrapped(self.model), "config", None)
+        state = {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "config": config.to_dict() if isinstance(config, SegformerConfig) else None,
+            "recipe": asdict(self.recipe),
+            "history": asdict(self.history),
+            "settings": self.settings.described,
+        }
+        write_checkpoint(path, state)
+
+    def load(self, path: Path, device: torch.device) -> None:
+        """Put everything back as the checkpoint in ``path`` has it.
+
+        Raises:
+            ValueError: a file that is no checkpoint, or of another recipe or model.
+        """
+        saved = read_checkpoint(path, device)
+        try:
+            losses, validations = saved["history"]["losses"], saved["history"]["validations"]
+            self.check_recipe(saved["recipe"], len(losses), path)
+            self.compare(saved.get("settings") or {}, path)
+            check_model(self.model, saved, path)
+            self.check_optimizer(saved["optimizer"], path)
+            self.model.load_state_dict(saved["model"])
+            self.optimizer.load_state_dict(saved["optimizer"])
+            self.history.losses.extend(losses)
+            self.history.validations.update(validations)
+        except (KeyError, IndexError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path} is no checkpoint of fit ({error!r}). {advice(path)}") from error
+        self.saved = len(losses)
+
+    def check_optimizer(self, saved: dict[str, Any], path: Path) -> None:
+        """Raise ValueError if a checkpoint's moments are not those of the model's parameters."""
+        parameters = [weight for group in self.optimizer.param_groups for weight in group["params"]]
+        kept = [len(group["params"]) for group in saved["param_groups"]] == [len(parameters)]
+        for number, moments in saved["state"].items() if kept else ():
+            shapes = {moments[name].shape for name in ("exp_avg", "exp_avg_sq")}
+            kept = kept and shapes == {parameters[number].shape}
+        if not kept:
+            raise ValueError(f"{path} holds the optimizer's state for another model. {advice(path)}")
+
+    def check_recipe(self, saved: dict[str, Any], done: int, path: Path) -> None:
+        """Raise ValueError if a checkpoint was made by another recipe than one with fewer steps."""
+        own = asdict(self.recipe)
+        other = {name: value for name, value in saved.items() if own.get(name) != value}
+        if other.keys() == {"steps"} and done <= self.recipe.steps and saved["steps"] < self.recipe.steps:
+            warnings.warn(
+                f"{path} was made with {saved['steps']} steps, and the recipe has {self.recipe.steps}: training goes "
+                f"on after {done}, at {self.recipe.rate(done):.2f} of the full learning rate. The result is not that "
+                f"of {self.recipe.steps} steps from the start.",
+                stacklevel=5,
+            )
+        elif other:
+            raise ValueError(f"{path} was made with {other}, unlike this recipe. {advice(path)}")
+
+    def compare(self, saved: dict[str, str], path: Path) -> None:
+        """Warn of settings that a checkpoint was made with, and that are others now."""
+        now = self.settings.described
+        other = [
+            f"{name} was {saved[name]}, now {now[name]}" for name in now if saved.get(name, now[name]) != now[name]
+        ]
+        if other:
+            warnings.warn(f"{path} goes on with other settings: {'; '.join(other)}.", stacklevel=5)
+
+    def whereabouts(self) -> str:
+        """Say where the work so far is."""
+        if self.path is None:
+            return "The model keeps what it has learned; with checkpoint=, fit can go on later."
+        return f"Saved to {self.path}: the same call goes on from there."
+
+
+def train(model: nn.Module) -> None:
+    """Put a model into training mode, but for what was frozen; see ``fit``."""
+    if unwrapped(model).training:
+        return  # what is in evaluation mode inside was put there
+    frozen = [module for module in model.modules() if isinstance(module, _NormBase) and is_frozen(module)]
+    model.train()
+    for module in frozen:
+        module.eval()
+
+
+def is_frozen(module: nn.Module) -> bool:
+    """Say whether a module has parameters, and none that learns."""
+    learns = [weight.requires_grad for weight in module.parameters()]
+    return bool(learns) and not any(learns)
