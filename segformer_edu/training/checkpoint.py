@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from segformer_edu.model.config import SegformerConfig, record_differs, unwrapped
+from segformer_edu.pretrained.read import in_words, read_pickle
 
 CONTENTS = {"model", "optimizer", "recipe", "history"}
 
@@ -67,10 +68,10 @@ def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
         ValueError: a file that is no checkpoint.
     """
     try:
-        saved: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        saved: dict[str, Any] = read_pickle(path, device)
         missing = CONTENTS - saved.keys()
     except Exception as error:  # a damaged pickle raises anything
-        raise ValueError(f"{path} is no checkpoint of fit ({error}). {advice(path)}") from error
+        raise ValueError(f"{path} is no checkpoint of fit ({in_words(error, 200)}). {advice(path)}") from error
     if missing:
         raise ValueError(f"{path} is no checkpoint of fit (it lacks {', '.join(sorted(missing))}). {advice(path)}")
     if not all(isinstance(saved[name], dict) for name in CONTENTS):

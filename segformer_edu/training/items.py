@@ -132,15 +132,14 @@ def as_picture(value: Any) -> torch.Tensor:
     return image
 
 
-def as_class_map(mask: Any) -> torch.Tensor:
+def as_class_map(value: Any) -> torch.Tensor:
     """Return a class map (H, W) of int64; see ``as_pair``."""
-    mask = np.array(mask) if isinstance(mask, Image.Image) else mask
-    if isinstance(mask, np.ndarray):
-        mask = torch.from_numpy(
-            mask.astype(np.int64) if mask.dtype.kind in "ui" else mask
-        )  # of uint32 there is no tensor
-    if not isinstance(mask, torch.Tensor):
-        raise TypeError(f"A class map is a {type(mask).__name__}; expected a tensor (H, W) of whole numbers.")
+    value = np.array(value) if isinstance(value, Image.Image) else value
+    if isinstance(value, np.ndarray) and value.dtype.kind in "ui":
+        value = value.astype(np.int64)  # no tensor has every type of NumPy's
+    if not isinstance(value, torch.Tensor | np.ndarray):
+        raise TypeError(f"A class map is a {type(value).__name__}; expected a tensor (H, W) of whole numbers.")
+    mask = torch.as_tensor(value)
     if mask.is_floating_point() or mask.is_complex():
         raise TypeError(
             f"A class map is {mask.dtype}, from {mask.min().item():.3g} to {mask.max().item():.3g}; expected whole "
