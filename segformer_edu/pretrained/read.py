@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ INDEX = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 CONFIGURATION = "config.json"
 RECORD = "segformer_edu"
 """Under this name a safetensors header, and config.json in this library's form, hold what a model of it is."""
+CHECKSUM = "crc32"
+"""Under this name a safetensors header holds the ``checksum`` of the record and of all numbers."""
 WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "network", "net", "module", "weights")
 """Under these names trainings put a state dict among other things."""
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
@@ -85,29 +88,94 @@ def read_file(path: Path) -> tuple[Mapping[str, torch.Tensor], Mapping[str, Any]
         check_digest(path)
         if start[8:9] == b"{":
             return read_safetensors(path)
-        if start.startswith(b"PK") and (part := zipfile.ZipFile(path).testzip()):
-            raise ValueError(f"the checksum of {part} in it is wrong")
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        loaded = read_pickle(path)
     except Exception as error:  # a damaged pickle raises anything
         reasons = [reason for beginning, reason in BEGINNINGS.items() if start.startswith(beginning)]
-        reasons.append(f"truncated, corrupt, or more than tensors ({str(error).split('. ')[0][:120]})")
+        reasons.append(f"truncated, corrupt, or more than tensors ({in_words(str(error).split('. ')[0], 120)})")
         raise ValueError(
             f"{path} cannot be read as weights ({path.stat().st_size} bytes): {reasons[0]}. Fetch it again; "
             f"where you trust what made it, save it anew there with torch.save(model.state_dict(), path). Only tensors "
             f"and plain values are read: a pickle can run code."
         ) from error
-    return unwrap(loaded)
+    entries, record = unwrap(loaded, path)
+    check_bulk(entries, path)
+    return entries, record
 
 
 def read_safetensors(path: Path) -> tuple[Mapping[str, torch.Tensor], Mapping[str, Any] | None]:
     """Read names, tensors and the record that ``save_pretrained`` writes into the header."""
     with safe_open(path, framework="pt") as file:
-        record = (file.metadata() or {}).get(RECORD)
+        metadata = file.metadata() or {}
         names = file.keys()  # the file itself is not iterable in every version
-        return {name: file.get_tensor(name) for name in names}, json.loads(record) if record else None
+        entries = {name: file.get_tensor(name) for name in names}
+    record = metadata.get(RECORD, "")
+    if metadata.get(CHECKSUM) not in (None, checksum(entries, record)):
+        raise ValueError("its checksum is wrong: a number or its record is not what was saved")
+    loaded = json.loads(record) if record else None
+    if loaded is not None and not is_record(loaded):
+        raise ValueError("the record in its header describes no model")
+    return entries, loaded
 
 
-def unwrap(loaded: Any) -> tuple[Any, Mapping[str, Any] | None]:
+def checksum(entries: Mapping[str, torch.Tensor], record: str) -> str:
+    """Return the CRC-32 of a record and of tensors with their names and shapes: safetensors has none of its own."""
+    total = zlib.crc32(record.encode())
+    for name in sorted(entries):
+        value = entries[name]
+        total = zlib.crc32(f"{name} {value.dtype} {tuple(value.shape)}".encode(), total)
+        total = zlib.crc32(value.reshape(-1).view(torch.uint8).numpy().data, total)
+    return f"{total:08x}"
+
+
+def read_pickle(path: Path, device: torch.device | str = "cpu") -> Any:
+    """Read what ``torch.save`` wrote, as it was written: tensors and plain values, no code.
+
+    PyTorch alone is not enough: it does not look at the checksums that it wrote, it unpacks gigabytes from a small
+    file, and before 2.6 it ran what a TorchScript archive says.
+
+    Raises:
+        Exception: of any kind, for a file that is anything else.
+    """
+    with path.open("rb") as file:
+        start = file.read(2)
+    if start == b"PK":
+        check_zip(path)
+    elif start[:1] != b"\x80":
+        raise ValueError("it does not begin as what torch.save writes")
+    return torch.load(path, map_location=device, weights_only=True)
+
+
+def check_zip(path: Path) -> None:
+    """Raise an exception if a zip is damaged, or is none of those that ``torch.save`` writes."""
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+        if any(name.endswith("/constants.pkl") for name in names):
+            raise ValueError("it is TorchScript, which is code")
+        if len(names) > len(set(names)) or sum(each.file_size for each in archive.infolist()) > path.stat().st_size:
+            raise ValueError("it unpacks to more than it holds; torch.save does not compress")
+        if part := archive.testzip():
+            raise ValueError(f"the checksum of {part} in it is wrong")
+
+
+def check_bulk(entries: Any, path: Path) -> None:
+    """Raise ValueError if tensors have no numbers, or many more than their file has room for."""
+    values = (
+        [each for each in entries.values() if isinstance(each, torch.Tensor)] if isinstance(entries, Mapping) else []
+    )
+    if any(value.is_meta or value.layout != torch.strided for value in values):
+        raise ValueError(f"{path} holds tensors that are sparse, or have no numbers; expected whole ones.")
+    total, size = sum(value.numel() * value.element_size() for value in values), path.stat().st_size
+    if total > 4 * size:
+        raise ValueError(f"{path} has {size} bytes, and its shapes need {total}: it is corrupt. Fetch it again.")
+
+
+def in_words(text: object, most: int = 1000) -> str:
+    """Return a text that can be shown anywhere, whatever a damaged file put into it, and is not too long."""
+    shown = "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in str(text)[: most + 1])
+    return shown if len(shown) <= most else f"{shown[:most]}…"
+
+
+def unwrap(loaded: Any, path: Path) -> tuple[Any, Mapping[str, Any] | None]:
     """Find the state dict in what a training wrote around it, and the record that came with it.
 
     Raises:
@@ -129,7 +197,7 @@ def unwrap(loaded: Any) -> tuple[Any, Mapping[str, Any] | None]:
         name: each["config"] for name, each in entries if isinstance(each, Mapping) and is_record(each.get("config"))
     }
     for record in records.values():
-        check_one_function(record, records[min(records, key=len)], "the file has")
+        check_one_function(record, records[min(records, key=len)], f"{path} has")
     return loaded, records[min(records, key=len)] if records else written
 
 
@@ -170,7 +238,7 @@ def read_folder(folder: Path) -> WeightFile:
         if (folder / name).is_file():
             entries, inside = read_file(folder / name)
             if record is not None and inside is not None:
-                check_one_function(record, inside, f"{name} and {CONFIGURATION} have")
+                check_one_function(record, inside, f"{folder / name} and {CONFIGURATION} have")
             return WeightFile(entries, record or inside, description)
     for name in INDEX:
         if (folder / name).is_file():
@@ -186,6 +254,7 @@ def read_json(path: Path) -> dict:
     """Read an object of JSON."""
     try:
         loaded = json.loads(path.read_text(encoding="utf-8-sig"))  # Windows' editors write a mark before it
+        json.dumps(loaded, ensure_ascii=False).encode()  # half a letter, which JSON can have, could never be shown
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no JSON ({error}): truncated or corrupt. Fetch it again.") from error
     if not isinstance(loaded, dict):

@@ -701,7 +701,7 @@ def test_records_of_two_models_in_one_file(tmp_path):
     model = Segformer(**SMALL)
     model.mit = Segformer(**SMALL | {"heads": (1, 1, 1, 1)}).mit
     torch.save(model.state_dict(), tmp_path / "own.pt")
-    with pytest.raises(ValueError, match=r"the file has records of two models: heads"):
+    with pytest.raises(ValueError, match=r"own\.pt has records of two models: heads"):
         load_pretrained(tmp_path / "own.pt")
 
 
