@@ -131,12 +131,8 @@ class PairedPictures(Dataset):
         elif stored.note > 1 and note == 1:
             self.warn_once("turned", f"{path} is turned as its EXIF note says, and {image_path.name} has no such note.")
         mask = torch.from_numpy(self.labels.translate(values, path))
-        if (
-            self.ignore_index == VOID
-            and (mask == VOID).any()
-            and values.ndim == 2
-            and set(np.unique(values)) == {0, VOID}
-        ):
+        black_and_white = values.ndim == 2 and self.labels.numbers.get(VOID) == VOID and (values == VOID).any()
+        if black_and_white and ((values == 0) | (values == VOID)).all():
             warnings.warn(zeros_and_255(path, self.classes[0]), stacklevel=2)
         return mask
 
