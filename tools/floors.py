@@ -13,6 +13,7 @@ from pathlib import Path
 LIBRARY = Path(__file__).resolve().parents[1] / "segformer_edu"
 FLOORS = {
     "cli": "the library from a shell",
+    "export": "a model → an ONNX file",
     "inference": "a picture → its class map",
     "training": "losses, metrics, fit, checkpoints",
     "pretrained": "everybody's weights, and back",
