@@ -11,13 +11,14 @@ from typing import Any
 
 from segformer_edu import __version__
 from segformer_edu.cli.cost import COMMAND as COST
+from segformer_edu.cli.doctor import COMMAND as DOCTOR
 from segformer_edu.cli.export import COMMAND as EXPORT
 from segformer_edu.cli.segment import COMMAND as SEGMENT
 from segformer_edu.cli.terminal import any_output, complain, explained, say
 
 DESCRIPTION = "SegFormer from scratch: the book's library, from a shell."
 
-COMMANDS = {"segment": SEGMENT, "cost": COST, "export": EXPORT}
+COMMANDS = {"segment": SEGMENT, "cost": COST, "export": EXPORT, "doctor": DOCTOR}
 """Every command by its name; another one is one more file and one more entry."""
 
 
