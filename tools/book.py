@@ -17,7 +17,7 @@ def render() -> None:
         shutil.rmtree(BUILD / name, ignore_errors=True)
     surroundings = environment()
     program = shutil.which("jupyter-book", path=surroundings["PATH"])
-    command = [program, "build", ROOT, "-W", "-n", "--keep-going", "--all"]
+    command = [program, "build", ROOT, "-W", "-n", "--keep-going", "--all", "-q"]
     if subprocess.run(command, env=surroundings, check=False).returncode != 0:
         sys.exit("The book was not built: see the warnings above. Each of them counts as an error.")
 
@@ -25,7 +25,7 @@ def render() -> None:
 def main() -> None:
     start = time.perf_counter()
     run_missing()
-    print("Now the pages are rendered.", flush=True)
+    print("Rendering the pages ...", flush=True)
     records = len(get_cache(str(CACHE)).list_cache_records())
     try:
         render()
