@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import warnings
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, KeysView, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from numbers import Integral
 from typing import Any
 
 import numpy as np
 
-from segformer_edu.data.classes import CLASS_LISTS, ClassList, class_list, named_list, spare_colours
-from segformer_edu.validation import check_positive
+from segformer_edu.data.classes import ADE20K, CLASS_LISTS, ClassList, class_list, named_list, spare_colours
+from segformer_edu.validation import check_not_negative, check_positive
 
 VOID = 255
 """The label of pixels that neither the loss nor a metric looks at."""
@@ -29,7 +30,7 @@ class Labels:
     Attributes:
         names: of the classes; class number 0 is the first.
         colours: one a class, for figures.
-        numbers: for each number in a file its class.
+        numbers: for each number in a file its class; none where colours alone tell the classes.
         painted: for each colour in a file its class.
         shared: for a colour that stands for two classes, their names.
     """
@@ -45,6 +46,16 @@ class Labels:
         """The number that means "no class" once read: 255, or -100 beyond 255 classes."""
         return VOID if len(self.names) <= VOID else WIDE_VOID
 
+    @property
+    def by_colour(self) -> bool:
+        """Whether colours alone tell the classes, and no number does."""
+        return not self.numbers
+
+    @property
+    def shifted_benchmark(self) -> bool:
+        """Whether these are ADE20K's classes, counted from 0 in files: the benchmark's own count from 1."""
+        return self.names == ADE20K.names and self.numbers.get(0) == 0
+
     @classmethod
     def of(cls, classes: Any, void: Any = VOID, first: int = 0) -> Labels:
         """Read what a user said of the classes; see ``Folder`` for the forms.
@@ -52,101 +63,126 @@ class Labels:
         Raises:
             TypeError, ValueError: something else.
         """
-        names, numbers, painted, shared, colours = parts_of(classes, first)
+        check_not_negative(first=first)
+        names, numbers, painted, shared, colours = parts_of(classes, int(first))
         known = cls(names, colours, numbers, painted, shared)
-        voids = void_values(void)
-        if isinstance(classes, Mapping) and VOID in numbers:
-            voids = [value for value in voids if value != VOID]  # black and white, say: {0: "background", 255: "crack"}
-        elif VOID in voids and VOID in numbers:
-            raise ValueError(
-                f"void is {VOID}, which is the number of class {names[numbers[VOID]]!r} among {len(names)} classes; "
-                f"expected the number that stands for no class, such as void=65535, or void=None if there is none."
-            )
-        for value in voids:
-            label = painted.get(value) if isinstance(value, tuple) else numbers.get(value)
-            if label is not None and names[label].lower() not in VOID_NAMES:
-                warnings.warn(
-                    f"void is {value}, which also stands for class {names[label]!r}: no pixel will have that class. If "
-                    f"the classes in the files count from 1, say so: first=1. If it means no class, call it 'void'.",
-                    stacklevel=4,
+        voids = void_values(void, known)
+        if VOID in voids and VOID in numbers and names[numbers[VOID]].lower() not in VOID_NAMES:
+            if not isinstance(classes, Mapping):
+                raise ValueError(
+                    f"void is {VOID}, which is the number of class {names[numbers[VOID]]!r} among {len(names)} "
+                    f"classes; expected the number that stands for no class, such as void=65535, or void=None if there "
+                    f"is none."
                 )
+            voids = [value for value in voids if value != VOID]  # black and white, say: {0: "background", 255: "crack"}
+        known.warn_of_lost_classes(voids)
         table: dict[Any, int] = dict.fromkeys(voids, known.void)
         if voids and known.void == VOID and VOID not in numbers:
             table.setdefault(VOID, VOID)
         listed = classes if isinstance(classes, ClassList) else CLASS_LISTS.get(str(classes).lower())
         if listed and listed.void and void is not None:
             table.setdefault(colour_of(listed.void), known.void)
-        numbers |= {value: label for value, label in table.items() if not isinstance(value, tuple)}
+        if not known.by_colour:
+            numbers |= {value: label for value, label in table.items() if not isinstance(value, tuple)}
         painted |= {value: label for value, label in table.items() if isinstance(value, tuple)}
         return cls(names, colours, numbers, painted, shared)
+
+    def warn_of_lost_classes(self, voids: Sequence[Any]) -> None:
+        """Warn of classes that no pixel will have, since void is what stands for them too."""
+        for value in voids:
+            label = self.painted.get(value) if isinstance(value, tuple) else self.numbers.get(value)
+            if label is not None and self.names[label].lower() not in VOID_NAMES:
+                warnings.warn(
+                    f"void is {value}, which also stands for class {self.names[label]!r}: no pixel will have that "
+                    f"class. If the classes in the files count from 1, say so: first=1. If it means no class, call it "
+                    f"'void'.",
+                    stacklevel=5,
+                )
 
     def translate(self, values: np.ndarray, where: object) -> np.ndarray:
         """Return the classes (H, W) of what a file holds: numbers (H, W), or colours (H, W, 3).
 
         Args:
-            values: as read; whole numbers.
+            values: as read; whole numbers, colours from 0 to 255.
             where: the file, for the message.
 
         Raises:
             ValueError: numbers or colours that stand for no class.
         """
-        if values.ndim == 3:
-            packed = values.astype(np.int64) @ np.array([65536, 256, 1])
-            known = {red * 65536 + green * 256 + blue: label for (red, green, blue), label in self.painted.items()}
-        else:
-            packed, known = values, dict(self.numbers)
-        found, places = distinct(packed)
-        unknown = [number for number in found.tolist() if number not in known]
+        if values.ndim == 2:
+            if self.by_colour:
+                raise ValueError(
+                    f"{where} holds numbers, and classes tells colours; expected a class map in colour. For numbers: "
+                    f"classes=[name, …], or {{number: name}}."
+                )
+            labels, unknown = look_up(values, self.numbers)
+            if unknown:
+                raise ValueError(self.refusal(unknown, where))
+            return labels
+        packed = values.astype(np.int64) @ np.array([65536, 256, 1])
+        labels, unknown = look_up(packed, {packed_colour(colour): label for colour, label in self.painted.items()})
         if unknown:
-            raise ValueError(self.refusal(unknown, values.ndim == 3, where))
-        twice = [name for number in found.tolist() if (name := self.shared.get(unpacked(number)))]
-        if twice and values.ndim == 3:
-            raise ValueError(f"{where} holds a colour that stands for {twice[0]}: nothing tells which is meant.")
-        targets = np.array([known[number] for number in found.tolist()], dtype=np.int64)
-        labels: np.ndarray = targets[places].reshape(packed.shape)
+            raise ValueError(self.refusal_of_colours([unpacked(number) for number in unknown], where))
+        for colour, names in self.shared.items():
+            if (packed == packed_colour(colour)).any():
+                raise ValueError(f"{where} holds {colour}, the colour of {names}: nothing tells which is meant.")
         return labels
 
-    def refusal(self, unknown: Sequence[int], in_colour: bool, where: object) -> str:
-        """Say which numbers or colours in a file stand for no class."""
-        shown = f"{', '.join(self.names[:4])}{', …' if len(self.names) > 4 else ''}"
-        if in_colour:
-            colours = ", ".join(str(unpacked(number)) for number in unknown[:8])
-            more = f" and {len(unknown) - 8} more" if len(unknown) > 8 else ""
-            return (
-                f"{where} holds the colours {colours}{more}, which stand for no class; expected those of the "
-                f"{len(self.names)} classes {shown}. Add them to classes={{name: colour}}, or give void=(red, green, "
-                f"blue). Many colours more than classes come from smoothing, a JPEG say: start from the original."
-            )
+    def shown(self) -> str:
+        """Return how many classes there are, and the first ones' names."""
+        return f"{len(self.names)} classes {', '.join(self.names[:4])}{', …' if len(self.names) > 4 else ''}"
+
+    def refusal(self, unknown: Sequence[int], where: object) -> str:
+        """Say which numbers in a file stand for no class."""
         numbers = sorted(number for number, label in self.numbers.items() if label != self.void)
-        whole = numbers == list(range(numbers[0], numbers[-1] + 1))
-        expected = f"{numbers[0]} to {numbers[-1]}" if whole else ", ".join(map(str, numbers[:12]))
         void = sorted(number for number, label in self.numbers.items() if label == self.void)
+        whole = numbers and numbers == list(range(numbers[0], numbers[-1] + 1))
+        expected = f"{numbers[0]} to {numbers[-1]}" if whole else ", ".join(map(str, numbers[:12]))
+        none = f", or {' or '.join(map(str, void))} for no class" if void else "; void=None says that there is no void"
         advice = ""
-        if unknown == [numbers[-1] + 1] and 0 in numbers:
-            advice = " If the files count from 1: first=1."
-        elif unknown == [0]:
-            advice = " If 0 means no class: void=0."
+        if list(unknown) == [len(numbers)] and numbers and numbers[0] == 0:
+            advice = " If the files count from 1: first=1, and void=0 if 0 means no class."
+        elif len(unknown) == 1:
+            advice = f" If {unknown[0]} means no class: void={unknown[0]}."
+        return f"{where} holds {first_of(unknown)}; expected {expected} for the {self.shown()}{none}.{advice}"
+
+    def refusal_of_colours(self, unknown: Sequence[Colour], where: object) -> str:
+        """Say which colours in a file stand for no class."""
+        if self.by_colour and all(len(set(colour)) == 1 and colour[0] < len(self.names) for colour in unknown):
+            advice = "These look like class numbers: for them, classes=[name, …]."
+        else:
+            advice = "Many more colours than classes come from smoothing, a JPEG say: start from the original."
         return (
-            f"{where} holds {unknown[:8]}; expected {expected} for the {len(self.names)} classes {shown}"
-            + (
-                f", or {' or '.join(map(str, void))} for no class."
-                if void
-                else "; void=None says that there is no void."
-            )
-            + advice
+            f"{where} holds the colours {first_of(unknown)}, which stand for no class; expected those of the "
+            f"{self.shown()}. Add them to classes={{name: colour}}, or give void=(red, green, blue). {advice}"
         )
 
 
-def distinct(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the different numbers in an array, and for each of its places which of them stands there."""
-    flat = values.ravel()
-    if flat.dtype == np.uint8:  # a hundred times as fast as to sort
-        found = np.flatnonzero(np.bincount(flat, minlength=256))
-        table = np.zeros(256, dtype=np.int64)
-        table[found] = np.arange(len(found))
-        return found, table[flat]
-    found, places = np.unique(flat, return_inverse=True)
-    return found, places.ravel()
+def first_of(values: Sequence[Any], count: int = 8) -> str:
+    """Return the first values as a list, and how many more there are."""
+    return f"{list(values[:count])}" + (f" and {len(values) - count} more" if len(values) > count else "")
+
+
+def look_up(values: np.ndarray, table: Mapping[int, int]) -> tuple[np.ndarray, list[int]]:
+    """Return what a table has for each whole number in an array (H, W), and the numbers that it does not have."""
+    missing = np.iinfo(np.int64).min
+    keys = np.array(sorted(table), dtype=np.int64)
+    targets = np.array([table[key] for key in keys.tolist()], dtype=np.int64)
+    if values.dtype == np.uint8:  # ten times as fast as to search
+        bytes_of = np.full(256, missing)
+        inside = (keys >= 0) & (keys < 256)
+        bytes_of[keys[inside]] = targets[inside]
+        labels = bytes_of.take(values)
+    else:
+        places = np.searchsorted(keys, values).clip(max=len(keys) - 1)
+        labels = np.where(keys[places] == values, targets[places], missing)
+    lost = labels == missing
+    return labels, np.unique(values[lost]).tolist() if lost.any() else []
+
+
+def packed_colour(colour: Colour) -> int:
+    """Return a colour as one number."""
+    return colour[0] << 16 | colour[1] << 8 | colour[2]
 
 
 def unpacked(number: int) -> Colour:
@@ -168,7 +204,7 @@ def colour_of(value: Any) -> Colour:
                 return red, green, blue
         except ValueError:
             pass
-    elif isinstance(value, Sequence | np.ndarray) and len(value) == 3 and all(map(is_byte, value)):
+    elif isinstance(value, list | tuple | np.ndarray) and len(value) == 3 and all(map(is_byte, value)):
         red, green, blue = (int(part) for part in value)
         return red, green, blue
     raise ValueError(f"{value!r} is no colour; expected '#804080', or three whole numbers from 0 to 255.")
@@ -187,21 +223,35 @@ def is_colour(value: Any) -> bool:
         return False
 
 
-def void_values(void: Any) -> list[Any]:
+def whole_number(value: Any) -> int | None:
+    """Return a whole number, also one in a text, as the keys of JSON are; None for something else."""
+    if isinstance(value, str):
+        return int(value) if re.fullmatch(r"\s*[+-]?\d+\s*", value) else None
+    return int(value) if isinstance(value, Integral | float | np.floating) and value == value // 1 else None
+
+
+def void_values(void: Any, known: Labels) -> list[Any]:
     """Return the numbers and colours that mean "no class".
+
+    Three numbers in a tuple are a colour where classes have colours, in a list where they have nothing else.
 
     Raises:
         TypeError: something else.
     """
     if void is None:
         return []
-    if isinstance(void, Integral) and not isinstance(void, bool):
-        return [int(void)]
-    if isinstance(void, str) or (isinstance(void, tuple) and len(void) == 3):
+    if isinstance(void, str) and is_colour(void):
         return [colour_of(void)]
-    if isinstance(void, list | tuple | Set):
-        return [value for item in void for value in void_values(item)]
-    raise TypeError(f"void is {void!r}; expected a whole number, a colour, a list of such, or None for no void.")
+    if not isinstance(void, bool) and (number := whole_number(void)) is not None:
+        return [number]
+    if isinstance(void, list | tuple | Set | np.ndarray):
+        if known.painted and is_colour(void) and (isinstance(void, tuple) or known.by_colour):
+            return [colour_of(void)]
+        return [value for item in void for value in void_values(item, known)]
+    raise TypeError(
+        f"void is {void!r}; expected a whole number, a colour ('#804080', or three numbers), a list of such, or None "
+        f"for no void."
+    )
 
 
 Parts = tuple[tuple[str, ...], dict[int, int], dict[Colour, int], dict[Colour, str], tuple[str, ...]]
@@ -227,14 +277,17 @@ def parts_of(classes: Any, first: int) -> Parts:
     if isinstance(classes, Integral) and not isinstance(classes, bool):
         check_positive(classes=int(classes))
         names = tuple(f"class {number}" for number in range(int(classes)))
-    elif isinstance(classes, Set) or not isinstance(classes, Iterable):
-        raise TypeError(f"classes is {classes!r}, which has no order of names; {EXAMPLE}, in a list, or their number.")
+    elif isinstance(classes, Set) and not isinstance(classes, KeysView):
+        raise TypeError(f"classes is {classes!r}, which has no order; {EXAMPLE}, in a list.")
+    elif not isinstance(classes, Iterable):
+        raise TypeError(f"classes is {classes!r}; {EXAMPLE}, or their number.")
     else:
         names = tuple(classes)
         if wrong := [name for name in names if not isinstance(name, str)]:
             raise TypeError(f"classes holds {wrong[0]!r}; {EXAMPLE}, {{number: name}} or {{name: colour}}.")
     if not names:
         raise ValueError(f"classes is empty; {EXAMPLE}.")
+    names = tuple(map(str, names))  # some may be NumPy's
     return names, counted(len(names), first), {}, {}, named_list(names).colours
 
 
@@ -249,32 +302,66 @@ def parts_of_mapping(classes: Mapping[Any, Any], first: int) -> Parts:
         raise ValueError(f"classes is empty; {EXAMPLE}.")
     if first:
         raise ValueError(f"first is {first}, and classes says itself what stands in the files; leave first out.")
-    if all(isinstance(key, str) and not key.strip().lstrip("-").isdigit() for key in classes):
-        pairs = [(value, name) for name, values in classes.items() for value in several(values)]
-    else:
-        pairs = list(classes.items())
-    if wrong := [name for _, name in pairs if not isinstance(name, str)]:
-        raise TypeError(f"classes holds {wrong[0]!r}; expected {{number: name}} or {{name: colour}}.")
-    if all(is_colour(value) for value, _ in pairs):
-        names = tuple(dict.fromkeys(name for _, name in pairs))
-        painted = {colour_of(value): names.index(name) for value, name in pairs}
-        if len(painted) < len(pairs):
+    marks = marks_of(classes)
+    if all(is_colour(mark) for mark, _ in marks):
+        names = tuple(dict.fromkeys(name for _, name in marks))
+        painted = {colour_of(mark): names.index(name) for mark, name in marks}
+        if len(painted) < len(marks):
             raise ValueError("classes has a colour twice; expected each colour to stand for one class.")
         shown = {label: "#{:02X}{:02X}{:02X}".format(*colour) for colour, label in reversed(painted.items())}
-        return names, counted(len(names), 0), painted, {}, tuple(shown[label] for label in range(len(names)))
-    try:
-        numbered = sorted((int(value), name) for value, name in pairs)  # JSON's keys are texts
-    except (TypeError, ValueError):
-        raise TypeError(
-            f"classes is {dict(classes)!r}; expected {{number: name}}, {{name: number}} or {{name: colour}}."
-        ) from None
-    names = tuple(dict.fromkeys(name for _, name in numbered))
-    numbers = {number: names.index(name) for number, name in numbered}
-    if len(numbers) < len(numbered):
-        raise ValueError("classes has a number twice; expected each number to stand for one class.")
-    return names, numbers, {}, {}, spare_colours(len(names))
+        return names, {}, painted, {}, tuple(shown[label] for label in range(len(names)))
+    numbers: dict[int, str] = {}
+    for part, name in [(part, name) for mark, name in marks for part in numbers_in(mark)]:
+        number = whole_number(part)
+        if number is None:
+            raise ValueError(
+                f"classes gives {part!r} for {name!r}; expected for each class a whole number, or for each a colour: "
+                f"'#804080', or three whole numbers from 0 to 255."
+            )
+        if number in numbers:
+            raise ValueError(f"classes has {number} twice; expected each number to stand for one class.")
+        numbers[number] = name
+    names = tuple(dict.fromkeys(numbers[number] for number in sorted(numbers)))
+    return names, {number: names.index(name) for number, name in numbers.items()}, {}, {}, spare_colours(len(names))
 
 
-def several(values: Any) -> list[Any]:
-    """Return a list of the colours or numbers of one name."""
-    return list(values) if isinstance(values, list) and not is_colour(values) else [values]
+def marks_of(classes: Mapping[Any, Any]) -> list[tuple[Any, str]]:
+    """Return what stands in the files, numbers or colours, each with the name of its class.
+
+    Raises:
+        TypeError: neither keys nor values are names.
+    """
+    keys, values = list(classes), list(classes.values())
+    forward = all(isinstance(value, str) for value in values) and all(map(is_mark, keys))
+    backward = all(isinstance(key, str) for key in keys) and all(map(is_mark, values))
+    if backward and (not forward or all(value.startswith("#") for value in values)):
+        return [(mark, name) for name, value in classes.items() for mark in colours_in(value)]
+    if forward:
+        return list(classes.items())
+    odd = next((item for item in classes.items() if not any(map(is_mark, item))), next(iter(classes.items())))
+    raise TypeError(
+        f"classes holds {odd[0]!r}: {odd[1]!r}; expected {{number: name}}, {{name: number}} or {{name: colour}}, a "
+        f"colour being '#804080', or three whole numbers from 0 to 255."
+    )
+
+
+def is_mark(value: Any) -> bool:
+    """Say whether something is a number or a colour, or several of them."""
+    parts = colours_in(value)
+    return bool(parts) and all(whole_number(part) is not None or is_colour(part) for part in parts)
+
+
+def numbers_in(mark: Any) -> list[Any]:
+    """Return the numbers of one class; a tuple stays what it is, a colour."""
+    return [mark] if isinstance(mark, tuple) else several(mark)
+
+
+def several(value: Any) -> list[Any]:
+    """Return the parts of a list or the like; of anything else nothing but itself."""
+    return list(value) if isinstance(value, list | tuple | Set | range | np.ndarray) else [value]
+
+
+def colours_in(value: Any) -> list[Any]:
+    """Return the colours of one name, or its numbers; what is a colour, or a tuple like one, stays one."""
+    like_one = isinstance(value, tuple) and len(value) in (3, 4) and not any(map(is_colour, value))
+    return [value] if like_one or is_colour(value) else several(value)

@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-from segformer_edu.data.formats import LOSSY
-from segformer_edu.data.labels import Labels
-from segformer_edu.data.pictures import open_picture, read_array
+from segformer_edu.data.labels import VOID, Labels
+from segformer_edu.data.orientation import upright
+from segformer_edu.data.pictures import PHOTOMETRIC, open_picture, read_array, stored
 
-ORIENTATION = 0x0112  # EXIF's tag of how the camera was held
+SMOOTHED = ("JPEG", "MPO", "JPEG2000", "HEIF", "AVIF")
+"""Pillow's names of formats that change numbers."""
+SAMPLE_FORMAT, SIGNED = 339, 2  # a tag of TIFF, and its value for numbers below 0 too
 
 
 @dataclass(frozen=True)
@@ -20,25 +22,12 @@ class StoredMap:
     """What a file holds.
 
     Attributes:
-        values: whole numbers (H, W), or colours (H, W, 3).
+        values: whole numbers (H, W), or colours (H, W, 3) from 0 to 255.
         note: EXIF's of how it was held, 1 where it says nothing; ``values`` are turned by it already.
     """
 
     values: np.ndarray
     note: int = 1
-
-
-def note_of(picture: Image.Image) -> int:
-    """Return EXIF's note of how a picture is to be turned, 1 to 8; 1 where it says nothing."""
-    note = picture.getexif().get(ORIENTATION, 1)
-    return note if isinstance(note, int) and 1 <= note <= 8 else 1
-
-
-def turned(values: np.ndarray, note: int) -> np.ndarray:
-    """Turn an array (H, W, …) of stored pixels as EXIF's note says."""
-    flipped = values.swapaxes(0, 1) if note >= 5 else values
-    rows, columns = {2: (1, -1), 3: (-1, -1), 4: (-1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}.get(note, (1, 1))
-    return flipped[::rows, ::columns]
 
 
 def read_map(path: Path, labels: Labels) -> StoredMap:
@@ -49,73 +38,131 @@ def read_map(path: Path, labels: Labels) -> StoredMap:
         ValueError: no picture, one in a lossy format or with transparency, numbers with fractions.
     """
     if path.suffix.lower() == ".npy":
-        values = read_array(path)
-        if values.ndim == 3 and values.shape[-1] == 1:
-            values = values[..., 0]
-        if not values.size:
-            raise ValueError(f"{path} has shape {values.shape}; expected (H, W), with at least one pixel.")
-        return StoredMap(whole(values, path))
+        return StoredMap(whole(plane(read_array(path), path), path))
     picture = open_picture(path)
-    refuse_lossy(path, picture)
-    note = note_of(picture)
-    upright = ImageOps.exif_transpose(picture) if note > 1 else picture
+    refuse_smoothed(path, picture)
+    image = upright(picture)
     if picture.mode == "P":
-        return StoredMap(of_palette(upright, labels), note)
-    values = np.array(upright)
-    maximum = picture.info.get("maximum", 0)
-    if maximum:  # Pillow spread the numbers of a file with fewer shades
-        values = np.rint(values * (maximum / (255 if values.dtype == np.uint8 else 65535))).astype(values.dtype)
-    return StoredMap(whole(values, path), note)
-
-
-def refuse_lossy(path: Path, picture: Image.Image) -> None:
-    """Raise ValueError if a file's format does not keep numbers as they are."""
-    name = picture.format or ""
-    if name in ("JPEG", "MPO", "HEIF", "AVIF") or path.suffix.lower() in LOSSY or (name == "WEBP" and smooths(path)):
+        return StoredMap(of_palette(image, labels), stored(picture).note)
+    values = without_opacity(unspread(np.array(image), picture), picture.mode)
+    if values.ndim == 3 and (values.shape[-1] != 3 or picture.mode not in ("RGB", "RGBA", "RGBX")):
         raise ValueError(
-            f"{path} is a {name or path.suffix}, a format that changes numbers where classes meet; expected a format "
-            f"that keeps them, such as PNG. Export the class maps again: what is lost cannot be computed back."
+            f"{path} has {values.shape[-1]} channels ({picture.mode}); expected one, with a class number at each "
+            f"pixel, or opaque red, green and blue."
         )
+    if labels.by_colour and picture.mode in ("1", "L", "LA"):  # a painted map in shades of grey
+        shades = values * np.uint8(255 if picture.mode == "1" else 1)
+        values = np.stack([shades, shades, shades], axis=-1)
+    return StoredMap(whole(values, path), stored(picture).note)
 
 
-def smooths(path: Path) -> bool:
-    """Say whether a WebP file is of the lossy kind."""
-    return b"VP8L" not in path.read_bytes()
+def plane(values: np.ndarray, path: Path) -> np.ndarray:
+    """Return an array (H, W), (H, W, 1) or (1, H, W) as (H, W); colours (H, W, 3) as they are.
 
-
-def of_palette(picture: Image.Image, labels: Labels) -> np.ndarray:
-    """Return a palette picture's numbers, or its colours where the classes are told by these and all of them are known.
-
-    A program that reduces a painted map to a palette numbers the colours as it likes.
+    Raises:
+        ValueError: another shape.
     """
-    numbers = np.array(picture)
-    used = np.unique(numbers)
-    table = np.array(picture.getpalette("RGB"), dtype=np.uint8).reshape(-1, 3)
-    if labels.painted and used.max() < len(table):
-        colours: np.ndarray = table[numbers]
-        if all(tuple(colour) in labels.painted for colour in table[used].tolist()):
-            return colours
+    if values.ndim == 3 and 1 in (values.shape[0], values.shape[-1]):
+        values = values[..., 0] if values.shape[-1] == 1 else values[0]
+    if not values.size or not (values.ndim == 2 or (values.ndim == 3 and values.shape[-1] == 3)):
+        raise ValueError(
+            f"{path} holds an array of shape {values.shape}; expected (H, W), a class number at each pixel, or colours "
+            f"(H, W, 3). Of scores (classes, H, W) take array.argmax(0)."
+        )
+    return values
+
+
+def unspread(values: np.ndarray, picture: Image.Image) -> np.ndarray:
+    """Return the numbers that stand in a grey file, where Pillow gives others."""
+    maximum = stored(picture).maximum
+    if maximum:  # it spread the numbers of a file with fewer shades
+        top = 255 if values.dtype == np.uint8 else 65535
+        return np.rint(values * (maximum / top)).astype(values.dtype, copy=False)
+    if values.dtype == bool:
+        return values.astype(np.uint8)
+    tags = getattr(picture, "tag_v2", {})
+    unsigned = values.dtype == np.int32 and tags and tags.get(SAMPLE_FORMAT, (0,))[0] != SIGNED
+    numbers: np.ndarray = values.view(np.uint32) if unsigned else values
     return numbers
 
 
+def without_opacity(values: np.ndarray, mode: str) -> np.ndarray:
+    """Drop the last channel of a picture (H, W, C) where it says that all is opaque, or nothing at all."""
+    if mode == "RGBX" or (mode in ("RGBA", "LA") and (values[..., -1] == 255).all()):
+        return values[..., 0] if mode == "LA" else values[..., :3]
+    return values
+
+
+def refuse_smoothed(path: Path, picture: Image.Image) -> None:
+    """Raise ValueError if a file's format does not keep numbers as they are."""
+    name, inside = picture.format or "", picture.info.get("compression")
+    if name == "TIFF" and inside in ("jpeg", "tiff_jpeg", "webp"):
+        name = f"TIFF with {inside} inside"
+    if name in SMOOTHED or " " in name or (name == "WEBP" and b"VP8L" not in path.read_bytes()):
+        raise ValueError(
+            f"{path} is in a format, {name}, that changes numbers where classes meet; expected one that keeps them, "
+            f"such as PNG. Export the class maps again: what is lost cannot be computed back."
+        )
+    if picture.mode == "L" and getattr(picture, "tag_v2", {}).get(PHOTOMETRIC) == 0:
+        raise ValueError(
+            f"{path} is a grey TIFF in which 0 is white, and nothing tells whether its numbers or its shades are the "
+            f"classes; expected one in which 0 is black. Save it again, as PNG say."
+        )
+
+
+def of_palette(picture: Image.Image, labels: Labels) -> np.ndarray:
+    """Return what stands for classes in a palette picture: its numbers, (H, W), or its colours, (H, W, 3).
+
+    A program that reduces a painted map to a palette numbers the colours as it likes, and one that makes a file small
+    does so with shades of grey. So colours count where they alone tell the classes, or where most of those used are
+    colours of classes; shades, where all of the palette are class numbers.
+    """
+    numbers: np.ndarray = np.array(picture)
+    used = np.unique(numbers)
+    table = np.array(picture.getpalette("RGB"), dtype=np.uint8).reshape(-1, 3)
+    if used.max() >= len(table):
+        return numbers
+    grey, shades = bool((table == table[:, :1]).all()), table[:, 0]
+    if not labels.by_colour:
+        if grey and ((shades[used] == used).all() or shades_are_numbers(shades, used, labels)):
+            return shades.take(numbers)
+        if not painted_with(table[used].tolist(), used.tolist(), labels):
+            return numbers
+    colours: np.ndarray = table[numbers]
+    return colours
+
+
+def shades_are_numbers(shades: np.ndarray, used: np.ndarray, labels: Labels) -> bool:
+    """Say whether all shades of a grey palette are class numbers; black and white are rather numbers 0 and 1."""
+    found = set(shades.tolist()) - {0} | set(shades[used].tolist())  # zeros fill a palette up
+    if found == {0, VOID} and labels.numbers.get(VOID) == labels.void and len(labels.names) == 2:
+        return False
+    return found <= labels.numbers.keys()
+
+
+def painted_with(colours: list[list[int]], numbers: list[int], labels: Labels) -> bool:
+    """Say whether most of a palette's colours are those of classes, and of others than the numbers tell."""
+    known = [(labels.painted.get((red, green, blue)), number) for (red, green, blue), number in zip(colours, numbers)]
+    classes = [(label, number) for label, number in known if label is not None and label != labels.void]
+    return 2 * len(classes) > len(known) and any(labels.numbers.get(number) != label for label, number in classes)
+
+
 def whole(values: np.ndarray, path: Path) -> np.ndarray:
-    """Return numbers as whole ones.
+    """Return numbers as whole ones, bytes or of 64 bits.
 
     Raises:
-        ValueError: fractions, or other than one channel or three.
+        ValueError: fractions, numbers that are none, colours beyond 0 to 255.
     """
-    if values.ndim == 3 and values.shape[-1] == 4 and values.dtype == np.uint8 and (values[..., 3] == 255).all():
-        values = values[..., :3]
-    if values.ndim not in (2, 3) or (values.ndim == 3 and values.shape[-1] != 3):
-        shape = f"{values.shape[-1]} channels" if values.ndim == 3 else f"shape {values.shape}"
-        raise ValueError(
-            f"{path} has {shape}; expected one, with a class number at each pixel, or opaque red, green and blue."
-        )
-    if values.dtype.kind in "biu":
-        return values.astype(np.uint8) if values.dtype == bool else values
-    if not np.isfinite(values).all() or (values != np.rint(values)).any():
-        raise ValueError(
-            f"{path} holds fractions, from {values.min():.3g} to {values.max():.3g}; expected whole numbers, one a "
-            f"class. If the numbers were divided, by 255 or by their count say, multiply them back and save as PNG."
-        )
-    return values.astype(np.int64)
+    if values.dtype.kind == "f":
+        if not (np.abs(values) < 2**53).all():
+            raise ValueError(f"{path} holds NaN, infinite or huge numbers; expected whole numbers, one a class.")
+        if (values != np.rint(values)).any():
+            raise ValueError(
+                f"{path} holds fractions, from {values.min():.3g} to {values.max():.3g}; expected whole numbers, one a "
+                f"class. If the numbers were divided, by 255 or by their count say, multiply them back and save as PNG."
+            )
+    if values.ndim == 3 and not (values.min() >= 0 and values.max() <= 255):
+        raise ValueError(f"{path} holds colours from {values.min()} to {values.max()}; expected 0 to 255.")
+    if values.dtype == np.uint8:
+        return values
+    return values.astype(np.uint8 if values.ndim == 3 else np.int64)

@@ -15,8 +15,9 @@ from torch.utils.data import Dataset
 
 from segformer_edu.data.formats import LOSSY
 from segformer_edu.data.labels import VOID, Labels
-from segformer_edu.data.maps import note_of, read_map, turned
-from segformer_edu.data.pictures import from_array, open_picture, read_array, resize, to_tensor
+from segformer_edu.data.maps import read_map
+from segformer_edu.data.orientation import BACK, turned, upright_size
+from segformer_edu.data.pictures import from_array, head_of, open_picture, read_array, resize, stored, to_tensor
 from segformer_edu.validation import check_positive
 
 Size = int | tuple[int, int]
@@ -73,12 +74,12 @@ class PairedPictures(Dataset):
         self.colours = tuple(colours or self.labels.colours)
         self.ignore_index = self.labels.void
         self.warned: set[str] = set()
-        lossy = [mask.name for _, mask in self.pairs if mask.suffix.lower() in LOSSY]
+        lossy = [mask.name for _, mask in self.pairs if smooths(mask)]
         if lossy:
             raise ValueError(
-                f"{len(lossy)} class maps are in a format that changes numbers where classes meet (first: "
-                f"{', '.join(lossy[:3])}); expected one that keeps them, such as PNG. Export the class maps again: "
-                f"what is lost cannot be computed back."
+                f"{len(lossy)} of {len(self.pairs)} class maps are in a format that changes numbers where classes meet "
+                f"(first: {', '.join(lossy[:3])}); expected one that keeps them, such as PNG. Export the class maps "
+                f"again: what is lost cannot be computed back."
             )
 
     def __len__(self) -> int:
@@ -88,11 +89,6 @@ class PairedPictures(Dataset):
         image_path, mask_path = self.pairs[index]
         image, note = self.read_image(image_path)
         mask = self.read_mask(mask_path, image_path, (image.shape[-2], image.shape[-1]), note)
-        if image.shape[-2:] != mask.shape:
-            raise ValueError(
-                f"{image_path.name} is {tuple(image.shape[-2:])} pixels (height, width), its class map "
-                f"{mask_path.name} {tuple(mask.shape)}; expected the same. Resize the map without smoothing (nearest)."
-            )
         if self.size is not None:
             image = resize(image, self.size)
             rows, columns = (torch.arange(new) * old // new for new, old in zip(self.size, mask.shape))
@@ -105,7 +101,7 @@ class PairedPictures(Dataset):
             if path.suffix.lower() == ".npy":
                 return from_array(read_array(path), self.channels), 1
             picture = open_picture(path)
-            return to_tensor(picture, self.channels), note_of(picture)
+            return to_tensor(picture, self.channels), stored(picture).note
         except (TypeError, ValueError) as error:
             raise ValueError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
 
@@ -118,46 +114,72 @@ class PairedPictures(Dataset):
             size: (height, width) of the picture, upright.
             note: EXIF's, of the picture.
         """
-        stored = read_map(path, self.labels)
-        values = stored.values
+        found = read_map(path, self.labels)
+        values = found.values
         if values.ndim == 3 and not self.labels.painted:
             raise ValueError(
                 f"{path} has {values.shape[-1]} channels; expected one, with a class number at each pixel. Give the "
                 f"colours of the classes, classes={{name: (red, green, blue)}}; or, if all channels are the same, save "
                 f"one of them."
             )
-        if note > 1 and stored.note == 1:
-            values = self.turned_with_picture(values, path, image_path, size, note)
-        elif stored.note > 1 and note == 1:
-            self.warn_once("turned", f"{path} is turned as its EXIF note says, and {image_path.name} has no such note.")
+        if (found.note > 1) != (note > 1):
+            values = self.turned_alike(values, found.note, note, size, (path, image_path))
+        if values.shape[:2] != size:
+            raise ValueError(sizes_differ(image_path, size, path, values.shape[:2], max(note, found.note)))
         mask = torch.from_numpy(self.labels.translate(values, path))
-        black_and_white = values.ndim == 2 and self.labels.numbers.get(VOID) == VOID and (values == VOID).any()
-        if black_and_white and ((values == 0) | (values == VOID)).all():
-            warnings.warn(zeros_and_255(path, self.classes[0]), stacklevel=2)
+        if values.ndim == 2:
+            self.warn_of_numbers(values, path)
         return mask
 
-    def turned_with_picture(
-        self, values: np.ndarray, path: Path, image_path: Path, size: tuple[int, int], note: int
+    def turned_alike(
+        self, values: np.ndarray, map_note: int, note: int, size: tuple[int, int], paths: tuple[Path, Path]
     ) -> np.ndarray:
-        """Return a class map without a note of its own, for a picture that was turned by one."""
-        together = turned(values, note)
-        if together.shape[:2] != size:
-            return values
-        if values.shape[:2] != size:
-            return together  # only the stored pixels have this size
-        self.warn_once(
-            "orientation",
-            f"{image_path} is turned as its EXIF note {note} says, and its class map {path.name} has no such note: it "
-            f"is taken as it is, drawn on the picture as it is shown. If it was drawn on the pixels as they are "
-            f"stored, turn it, or take the note out of the picture. Other items may be like this one.",
-        )
+        """Return a class map as its picture lies, where one of the two files has a note of how it was held.
+
+        Args:
+            values: of the map, turned by its own note.
+            map_note: 1 if it has none.
+            note: the picture's, likewise.
+            size: of the picture, upright.
+            paths: of the map and of the picture.
+        """
+        other = turned(values, note if map_note == 1 else BACK.get(map_note, map_note))
+        if other.shape[:2] != size or values.shape[:2] != size:
+            return other if other.shape[:2] == size else values  # the sizes tell
+        if map_note == 1:
+            self.warn_once(
+                "orientation",
+                f"{paths[1]} is turned as its EXIF note {note} says, and its class map {paths[0].name} has no such "
+                f"note: it is taken as it is, drawn on the picture as it is shown. If it was drawn on the pixels as "
+                f"they are stored, turn it, or take the note out of the picture. Other items may be like this one.",
+            )
+        else:
+            self.warn_once(
+                "map's orientation",
+                f"{paths[0]} is turned as its EXIF note {map_note} says, and its picture {paths[1].name} has no such "
+                f"note. If the two lie alike as they are stored, take the note out of the class map. Other items may "
+                f"be like this one.",
+            )
         return values
+
+    def warn_of_numbers(self, values: np.ndarray, path: Path) -> None:
+        """Warn of what class numbers (H, W) most likely do not mean."""
+        numbers = self.labels.numbers
+        ends = values.min() == 0 and values.max() == VOID == numbers.get(VOID) and numbers.get(0) != VOID
+        if ends and ((values == 0) | (values == VOID)).all():
+            self.warn_once("0 and 255", zeros_and_255(path, self.classes[numbers[0]]))
+        if self.labels.shifted_benchmark:
+            self.warn_once(
+                "ADE20K",
+                f"{path}: 0 is taken for 'wall', class 0. ADE20K's own files count from 1, with 0 for no class: if "
+                f"these are such files, first=1 and void=0.",
+            )
 
     def warn_once(self, kind: str, text: str) -> None:
         """Warn of a kind of thing the first time that it is met."""
         if kind not in self.warned:
             self.warned.add(kind)
-            warnings.warn(text, stacklevel=4)
+            warnings.warn(text, stacklevel=5)
 
     def item_size(self, index: int) -> tuple[int, int]:
         """Return an item's (height, width) from its file's first bytes alone.
@@ -168,18 +190,16 @@ class PairedPictures(Dataset):
         path = self.pairs[index][0]
         if self.size is not None:
             return self.size
-        if path.suffix.lower() == ".npy":
-            height, width = read_array(path).shape[:2]
-            return height, width
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                with Image.open(path) as picture:
-                    width, height = picture.size
-                    return (width, height) if note_of(picture) >= 5 else (height, width)
+            if path.suffix.lower() != ".npy":
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    with Image.open(path) as picture:
+                        return upright_size(picture)
         except Exception:  # a damaged file raises anything; reading it to its end puts it in words
-            image, _ = self.read_image(path)
-            return image.shape[-2], image.shape[-1]
+            pass
+        image, _ = self.read_image(path)
+        return image.shape[-2], image.shape[-1]
 
 
 def checked_size(size: Size | None) -> tuple[int, int] | None:
@@ -190,8 +210,9 @@ def checked_size(size: Size | None) -> tuple[int, int] | None:
     """
     if size is None:
         return None
-    sides = (size, size) if isinstance(size, Integral) else size
-    if not isinstance(sides, Sequence | np.ndarray | torch.Size) or isinstance(sides, str) or len(sides) != 2:
+    given = size.tolist() if isinstance(size, np.ndarray | torch.Tensor) else size
+    sides = (given, given) if isinstance(given, Integral) else given
+    if not isinstance(sides, Sequence) or isinstance(sides, str) or len(sides) != 2:
         raise TypeError(f"size is {size!r}; expected (height, width) in pixels, one number for both, or None.")
     check_positive(height=sides[0], width=sides[1])
     return int(sides[0]), int(sides[1])
@@ -205,7 +226,28 @@ def checked_pair(pair: Any) -> tuple[Path, Path]:
     """
     if not isinstance(pair, tuple | list) or len(pair) != 2 or not all(isinstance(path, str | Path) for path in pair):
         raise TypeError(f"pairs holds {pair!r}; expected the paths of a picture and of its class map.")
+    if Path(pair[0]) == Path(pair[1]):
+        raise ValueError(f"{pair[0]} is both a picture and its own class map; expected two files.")
     return Path(pair[0]), Path(pair[1])
+
+
+def smooths(path: Path) -> bool:
+    """Say whether a file is in a format that changes numbers, by its ending, unless it is a PNG under a wrong one."""
+    return path.suffix.lower() in LOSSY and not head_of(path).startswith(b"\x89PNG")
+
+
+def sizes_differ(picture: Path, size: tuple[int, int], mask: Path, other: tuple[int, ...], note: int) -> str:
+    """Say that a class map is of another size than its picture, and what to do."""
+    if other == size[::-1]:
+        advice = "One of them lies on its side: turn it by a quarter."
+    elif note > 1:
+        advice = f"EXIF's note {note} turned them already: the sizes are those of the upright ones."
+    else:
+        advice = "Resize the map without smoothing (nearest)."
+    return (
+        f"{picture.name} is {size} pixels (height, width), its class map {mask.name} {other}; expected the same. "
+        f"{advice}"
+    )
 
 
 def zeros_and_255(where: object, name: str) -> str:

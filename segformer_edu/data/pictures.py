@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import re
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps
+from PIL import Image, UnidentifiedImageError
 
-from segformer_edu.data.formats import CONVERT, RAW_ENDINGS, foreign
+from segformer_edu.data.formats import CONVERT, HEAD, RAW, RAW_ENDINGS, foreign
+from segformer_edu.data.orientation import load, note_of, upright
+from segformer_edu.validation import check_positive
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -27,7 +31,30 @@ OTHER_MEAN, OTHER_STD = 0.5, 0.25
 """What is taken for each channel where there are not three, and nobody gave statistics."""
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 GREY = (0.299, 0.587, 0.114)  # shares of red, green and blue: ITU-R BT.601, as Pillow has it
-HEAD = 256  # bytes that tell a format
+SLACK = 1e-3  # beyond [0, 1], for what rounding does
+DARK = 16383  # of 65535: what 14 bits hold
+IMAGE_KEYS = ("image", "images", "pixel_values", "img")
+"""Names under which items that are dictionaries have their picture."""
+STORED = "segformer_edu"
+DNG_VERSION, KIND_OF_PAGE, SUB_PAGES, PHOTOMETRIC = 50706, 254, 330, 262  # tags of TIFF
+REDUCED = 1  # the kind of page that is a preview
+MISSING_PART = re.compile("not available|cannot find loader|Unable to locate")
+"""How Pillow says that it lacks another library for a format."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What stands in a picture's file and is not seen once Pillow has read it.
+
+    Attributes:
+        maximum: what Pillow made 255 (or 65535) of, where the file has fewer shades; else 0.
+        raw: Pillow's name of how the numbers are stored, "RGB;16B" say.
+        note: EXIF's of how the camera was held, 1 to 8.
+    """
+
+    maximum: int = 0
+    raw: str = ""
+    note: int = 1
 
 
 def normalize(
@@ -43,12 +70,17 @@ def normalize(
     Shapes: (B, C, H, W) or (C, H, W) → the same.
 
     Raises:
-        TypeError: whole numbers, bytes say.
-        ValueError: other than three channels without ``mean`` and ``std``, or another number of these than of channels.
+        TypeError: whole numbers, bytes say, or no tensor.
+        ValueError: other than three channels without ``mean`` and ``std``, one of these without the other, or another
+            number of them than of channels.
     """
+    if not isinstance(images, torch.Tensor):
+        raise TypeError(f"The images are a {type(images).__name__}; expected a tensor (B, C, H, W).")
     if not images.is_floating_point():
         raise TypeError(f"The images are {images.dtype}; expected floats in [0, 1]. For bytes: images.float() / 255.")
     channels = images.shape[-3] if images.ndim >= 3 else 0
+    if (mean is None) != (std is None):
+        raise ValueError("Of mean and std one is given; expected both or neither.")
     if mean is None or std is None:
         if channels != 3:
             raise ValueError(
@@ -63,34 +95,40 @@ def normalize(
 
 
 def check_statistics(mean: Sequence[float], std: Sequence[float], channels: int) -> None:
-    """Raise ValueError unless there is a mean and a positive standard deviation for each channel."""
+    """Raise TypeError or ValueError unless there is a mean and a positive standard deviation for each channel."""
+    for name, values in {"mean": mean, "std": std}.items():
+        if isinstance(values, str) or not hasattr(values, "__len__"):
+            raise TypeError(f"{name} is {values!r}; expected {channels} numbers, one a channel.")
     if len(mean) != channels or len(std) != channels:
         raise ValueError(f"mean has {len(mean)} numbers and std {len(std)}; expected {channels}, one a channel.")
     if not all(math.isfinite(value) for value in mean) or not all(0 < value < math.inf for value in std):
         raise ValueError(f"mean is {tuple(mean)} and std {tuple(std)}; expected finite numbers, those of std positive.")
 
 
-def statistics(data: Iterable[Any]) -> Statistics:
+def statistics(data: Any) -> Statistics:
     """Measure mean and standard deviation of each channel over all pictures of a data set.
 
     Args:
-        data: pairs of an image (C, H, W) in [0, 1] and its class map, or images alone.
+        data: pairs of an image (C, H, W), in [0, 1] or in bytes, and its class map; or dictionaries with an "image";
+            or images alone; or batches of these, (B, C, H, W).
 
     Returns:
         (mean, std), each with one number a channel: ``model.image_mean, model.image_std = statistics(data)``.
 
     Raises:
-        ValueError: no data, pictures with different numbers of channels, or a channel that is the same everywhere.
+        TypeError: no data set, or items without a picture as a tensor.
+        ValueError: no data, pictures with other values or with different numbers of channels, or a channel that is the
+            same everywhere.
 
     Source: chapter 7.
     """
     count, total, squares = 0, torch.zeros(1, dtype=torch.double), torch.zeros(1, dtype=torch.double)
-    for item in data:
-        image = (item if isinstance(item, torch.Tensor) else item[0]).double()
-        if count and len(image) != len(total):
-            raise ValueError(f"The pictures have {len(total)} and {len(image)} channels; expected the same for all.")
-        count += image[0].numel()
-        total, squares = total + image.sum(dim=(1, 2)), squares + image.square().sum(dim=(1, 2))
+    for image in pictures_of(data):
+        channels = image.double().movedim(-3, 0).flatten(1)
+        if count and len(channels) != len(total):
+            raise ValueError(f"The pictures have {len(total)} and {len(channels)} channels; expected as many for all.")
+        count += channels.shape[1]
+        total, squares = total + channels.sum(1), squares + channels.square().sum(1)
     if not count:
         raise ValueError("data is empty; expected at least one picture.")
     mean = total / count
@@ -100,6 +138,25 @@ def statistics(data: Iterable[Any]) -> Statistics:
             f"The standard deviations are {std.tolist()}; expected channels that are not the same everywhere."
         )
     return tuple(mean.tolist()), tuple(std.tolist())
+
+
+def pictures_of(data: Any) -> Iterator[torch.Tensor]:
+    """Yield the pictures (C, H, W) or (B, C, H, W) of a data set in [0, 1]; see ``statistics``."""
+    if not hasattr(data, "__iter__") and not (hasattr(data, "__len__") and hasattr(data, "__getitem__")):
+        raise TypeError(f"data is a {type(data).__name__}; expected a data set or a list of pairs.")
+    items = data if hasattr(data, "__iter__") else (data[index] for index in range(len(data)))
+    for item in items:
+        image = item
+        if isinstance(item, Mapping):
+            image = next((item[key] for key in IMAGE_KEYS if key in item), None)
+        elif isinstance(item, tuple | list) and item:
+            image = item[0]
+        if not isinstance(image, torch.Tensor) or image.ndim not in (3, 4) or not image.numel():
+            raise TypeError(
+                f"An item is a {type(item).__name__}; expected a pair (image, mask) with the image as a tensor "
+                f"(C, H, W), a dictionary with an 'image', or such an image."
+            )
+        yield fractions(image)
 
 
 def as_image(image: Any, channels: int = 3) -> torch.Tensor:
@@ -120,8 +177,9 @@ def as_image(image: Any, channels: int = 3) -> torch.Tensor:
 
     Source: chapter 9.
     """
+    check_positive(channels=channels)
     if isinstance(image, str | Path | bytes | bytearray | memoryview) or hasattr(image, "read"):
-        if isinstance(image, str | Path) and str(image).lower().endswith(".npy"):
+        if isinstance(image, str | Path) and "://" not in str(image) and str(image).lower().endswith(".npy"):
             return from_array(read_array(image), channels)
         image = open_picture(image)
     if isinstance(image, Image.Image):
@@ -152,7 +210,8 @@ def from_array(array: np.ndarray, channels: int = 3) -> torch.Tensor:
     if values.dtype.kind not in "uifb":
         raise TypeError(f"The array holds {values.dtype}; expected bytes, 16 bits (uint16), or numbers in [0, 1].")
     if values.dtype in (np.uint8, np.uint16):
-        warn_if_dark(values, "The array")
+        if values.dtype == np.uint16:
+            warn_if_dark(values.max(), "The array")
         values = values.astype(np.float32) / np.iinfo(values.dtype).max
     colours = fractions(torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32)).permute(2, 0, 1))
     if channels not in (1, 3):
@@ -169,12 +228,12 @@ def fractions(values: torch.Tensor) -> torch.Tensor:
     """Return bytes, 16 bits or numbers in [0, 1] as floats in [0, 1]; other numbers are refused."""
     scale = {torch.uint8: 255, torch.uint16: 65535}.get(values.dtype, 1)
     values = values.float() / scale
-    if not (values.min() >= 0 and values.max() <= 1):
+    if not (values.min() >= -SLACK and values.max() <= 1 + SLACK):
         raise ValueError(
-            f"The values run from {values.min():.3g} to {values.max():.3g}; expected bytes, or numbers in [0, 1]. "
-            f"Don't normalise: segment does."
+            f"The values run from {values.min():.3g} to {values.max():.3g}; expected bytes (uint8), 16 bits (uint16), "
+            f"or numbers in [0, 1]. Don't normalise: that is done here, once."
         )
-    return values
+    return values.clamp(0, 1)
 
 
 def read_array(path: str | Path) -> np.ndarray:
@@ -189,9 +248,11 @@ def read_array(path: str | Path) -> np.ndarray:
     except FileNotFoundError:
         raise FileNotFoundError(f"There is no file {path}; check the name and the folder.") from None
     except Exception as error:  # a damaged header raises anything
-        raise ValueError(f"{path} cannot be read as an array ({error}); save it again with numpy.save.") from error
+        raise ValueError(
+            f"{path} cannot be read as an array ({error}); expected what numpy.save makes of an array of numbers."
+        ) from error
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "buif":
-        raise ValueError(f"{path} holds no array of numbers; save it again with numpy.save.")
+        raise ValueError(f"{path} holds no single array of numbers; expected what numpy.save makes of one.")
     return array
 
 
@@ -202,7 +263,7 @@ def open_picture(source: Any) -> Image.Image:
         source: a path, an address that begins with http:// or https://, a file's bytes, or a file opened with "rb".
 
     Returns:
-        The picture; its ``info["maximum"]`` is what Pillow made 255 (or 65535) of, where the file has fewer shades.
+        The picture as Pillow reads it, not turned yet (``orientation.upright``). ``stored`` tells more of its file.
 
     Raises:
         FileNotFoundError: no such file.
@@ -212,43 +273,105 @@ def open_picture(source: Any) -> Image.Image:
     scheme = re.match(r"(\w[\w+.-]*)://", str(source)) if isinstance(source, str | Path) else None
     if scheme and scheme[1].lower() not in ("http", "https"):
         raise ValueError(f"{source} begins with {scheme[0]}; expected a path, or an address with http:// or https://.")
-    name = str(source) if isinstance(source, str | Path) else str(getattr(source, "name", "The picture"))
-    file = fetch_picture(str(source)) if scheme else source
-    file = io.BytesIO(file) if isinstance(file, bytes | bytearray | memoryview) else file
+    name = name_of(source)
     if name.lower().endswith(RAW_ENDINGS):  # Pillow would read the preview, as a TIFF
         raise ValueError(f"{name} cannot be read as a picture: {foreign(name)}.")
-    picture: Image.Image
+    file = fetch_picture(str(source)) if scheme else source
     try:
+        file = io.BytesIO(file) if isinstance(file, bytes | bytearray | memoryview) else at_its_start(file)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's: many pixels, yet below its limit; odd notes beside them
             with Image.open(file) as picture:
-                maximum = stored_maximum(picture)
-                picture.load()
-                picture.info["maximum"] = maximum
-                return picture
+                return loaded(picture)
     except Exception as error:  # a damaged file raises anything
         raise told(error, name, file) from error
 
 
+def name_of(source: Any) -> str:
+    """Return what to call a picture in a message."""
+    name = source if isinstance(source, str | Path) else getattr(source, "name", None)
+    return str(name) if isinstance(name, str | Path) else "The file"
+
+
+def at_its_start(file: Any) -> Any:
+    """Return an open file at its start; what cannot be wound back, a pipe say, is read first."""
+    if isinstance(file, str | Path):
+        return file
+    try:
+        file.seek(0)
+    except (AttributeError, OSError):
+        return io.BytesIO(file.read())
+    return file
+
+
+def loaded(picture: Image.Image) -> Image.Image:
+    """Read a picture's pixels, and note what of its file is not seen in them.
+
+    Raises:
+        ValueError: a sensor's own numbers, of which Pillow reads the preview.
+    """
+    tags = getattr(picture, "tag_v2", {})
+    if DNG_VERSION in tags or (tags.get(KIND_OF_PAGE, 0) == REDUCED and SUB_PAGES in tags):
+        raise NotImplementedError(f"camera raw: {RAW}")
+    maximum, raw = shades(picture)
+    note = note_of(picture) if picture.format == "TIFF" else 1
+    load(picture)
+    picture.info[STORED] = Stored(maximum, raw, note if picture.format == "TIFF" else note_of(picture))
+    return picture
+
+
+def stored(picture: Image.Image) -> Stored:
+    """Return what ``open_picture`` noted of a picture's file."""
+    told: Stored = picture.info.get(STORED, Stored())
+    return told
+
+
 def told(error: Exception, name: str, file: Any) -> Exception:
     """Put into words why a picture could not be read."""
-    if isinstance(error, FileNotFoundError):
+    if isinstance(error, FileNotFoundError) and isinstance(file, str | Path) and not os.path.exists(file):
         return FileNotFoundError(f"There is no picture {name}; check the name and the folder.")
-    if isinstance(error, IsADirectoryError) or (isinstance(file, str | Path) and Path(file).is_dir()):
+    if isinstance(error, IsADirectoryError) or (isinstance(file, str | Path) and os.path.isdir(file)):
         return ValueError(f"{name} is a folder; expected one picture.")
     if isinstance(error, Image.DecompressionBombError):
         return ValueError(
             f"{name} has too many pixels ({error}). Make it smaller with another program first; or, if you trust the "
             f"file and have the memory, set PIL.Image.MAX_IMAGE_PIXELS higher."
         )
-    if isinstance(error, PermissionError):
-        return ValueError(f"{name} cannot be read ({error}); ask for the right to read it.")
-    if kind := foreign(name, head_of(file)):
+    if isinstance(file, io.TextIOBase):
+        return ValueError(f'{name} is opened as a text; expected a file opened with "rb".')
+    head = head_of(file)
+    if kind := foreign(name, head):
         return ValueError(f"{name} cannot be read as a picture: {kind}.")
-    if isinstance(error, NotImplementedError):
+    if isinstance(error, OSError) and error.errno:
+        remedy = "ask for the right to read it" if isinstance(error, PermissionError) else "check the path"
+        return ValueError(f"{name:.300} cannot be opened ({error.strerror}); {remedy}.")
+    if isinstance(error, NotImplementedError) or MISSING_PART.search(str(error)):
         return ValueError(f"{name} is a picture of a kind that is not supported ({error}); {CONVERT}.")
     remedy = "copy the address of the picture itself" if "://" in name else "it may be cut short: fetch it again"
+    if isinstance(error, UnidentifiedImageError):
+        if unknown := kind_of_tiff(file, head):
+            return ValueError(
+                f"{name} is a TIFF with numbers that Pillow does not read ({unknown}), many bands or 64 bits say; read "
+                f"it with tifffile or rasterio. Then give a picture as an array (H, W, C), and save class numbers as "
+                f"PNG or .npy."
+            )
+        error = ValueError("Pillow knows no such format")  # its own message names an address in memory
     return ValueError(f"{name} cannot be read as a picture ({error or type(error).__name__}); {remedy}.")
+
+
+def kind_of_tiff(file: Any, head: bytes) -> str:
+    """Return Pillow's reason for not reading a TIFF that is whole, "" for anything else."""
+    if not head.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
+        return ""
+    from PIL.TiffImagePlugin import TiffImageFile  # here: Image.open alone keeps the reason to itself
+
+    try:
+        TiffImageFile(at_its_start(file))
+    except SyntaxError as error:
+        return str(error) if "pixel" in str(error) else ""
+    except Exception:  # a damaged file raises anything
+        return ""
+    return ""
 
 
 def head_of(file: Any) -> bytes:
@@ -263,20 +386,23 @@ def head_of(file: Any) -> bytes:
         return b""
 
 
-def stored_maximum(picture: Image.Image) -> int:
-    """Return the largest number that a grey file can hold where Pillow spreads its numbers over 0 to 255; else 0.
+def shades(picture: Image.Image) -> tuple[int, str]:
+    """Return the largest number that a grey file can hold where Pillow spreads its numbers over 0 to 255, and how.
 
     A PNG or TIFF of 2 or 4 bits, and a PGM that names another maximum: in a picture shades are to be spread, in a class
     map 1 would become 17 or 85.
+
+    Returns:
+        The number, 0 where nothing is spread; and Pillow's name of how the numbers are stored, "" if there is none.
     """
     tiles: list[Any] = getattr(picture, "tile", [])
     arguments = tiles[0][3] if tiles else None
     parts = arguments if isinstance(arguments, tuple) else (arguments,)
-    if picture.format == "PPM" and len(parts) > 1 and isinstance(parts[1], int) and picture.mode in "LI":
-        return parts[1]
     raw = next((part for part in parts if isinstance(part, str)), "")
+    if picture.format == "PPM" and len(parts) > 1 and isinstance(parts[1], int) and picture.mode in "LI":
+        return parts[1], raw
     found = re.match(r"L;([24])", raw)
-    return 2 ** int(found[1]) - 1 if found else 0
+    return 2 ** int(found[1]) - 1 if found else 0, raw
 
 
 def fetch_picture(url: str) -> bytes:
@@ -303,31 +429,51 @@ def to_tensor(picture: Image.Image, channels: int = 3) -> torch.Tensor:
         ValueError: a mode with no such colours, numbers beyond 16 bits, or another number of bands than asked for.
     """
     warn_if_cut(picture)
-    picture = ImageOps.exif_transpose(picture)
+    raw = stored(picture).raw
+    negative = getattr(picture, "tag_v2", {}).get(PHOTOMETRIC) == 0  # a TIFF in which 0 is white
+    picture = upright(picture)
     if channels not in (1, 3):
-        return from_array(np.array(picture), channels)
+        return bands_of(picture, channels)
     if picture.mode[0] in "IF":  # 16 or 32 bits of grey, which convert("RGB") would clip at 255
-        numbers = np.array(picture, dtype=np.float32)
-        grey = torch.from_numpy(numbers / 65535 if picture.mode[0] == "I" else numbers)
-        if not (grey.min() >= 0 and grey.max() <= 1):
-            raise ValueError(
-                f"The picture (mode {picture.mode}) holds numbers that are no 16 bits of grey, nor fractions from 0 to "
-                f"1; bring them to one of the two."
-            )
-        if picture.mode[0] == "I":
-            warn_if_dark(numbers, "The picture")
-        return grey.expand(channels, -1, -1).clone()
+        return grey_of(picture, negative).expand(channels, -1, -1).clone()
     try:
         colours = np.array(without_transparency(picture).convert("L" if channels == 1 else "RGB"))
     except ValueError as error:
         raise ValueError(f"The picture's mode {picture.mode} has no red, green and blue ({error}).") from error
+    if ";16" in raw and (brightest := int(colours.max()) * 257) <= DARK:  # Pillow keeps the upper byte of each number
+        warn_if_dark(max(brightest, 255), "The picture")
     return torch.from_numpy(colours.reshape(*colours.shape[:2], -1)).permute(2, 0, 1).float().div_(255)
 
 
-def warn_if_dark(numbers: np.ndarray, what: str) -> None:
-    """Warn of 16 bits of which an eighth or less is used: a sensor's 10 to 12 bits, say, which look almost black."""
-    brightest = numbers.max()
-    if numbers.dtype.itemsize > 1 and 0 < brightest <= 8191:
+def bands_of(picture: Image.Image, channels: int) -> torch.Tensor:
+    """Return a picture's own bands, those of its colours where it has a palette, as values (channels, H, W)."""
+    if picture.mode in ("P", "PA"):
+        picture = picture.convert("RGBA" if picture.mode == "PA" or "transparency" in picture.info else "RGB")
+    bands = picture.getbands()
+    if len(bands) != channels:
+        raise ValueError(f"The picture has {len(bands)} channels ({', '.join(bands)}); expected {channels}.")
+    return from_array(np.array(picture), channels)
+
+
+def grey_of(picture: Image.Image, negative: bool) -> torch.Tensor:
+    """Return a picture of 16 or 32 bits of grey, or of fractions, as values (H, W) in [0, 1]."""
+    numbers = np.array(picture, dtype=np.float32)
+    grey = torch.from_numpy(numbers / 65535 if picture.mode[0] == "I" else numbers)
+    if not (grey.min() >= 0 and grey.max() <= 1):
+        raise ValueError(
+            f"The picture (mode {picture.mode}) holds numbers that are no 16 bits of grey, nor fractions from 0 to 1; "
+            f"bring them to one of the two."
+        )
+    if negative:
+        return 1 - grey
+    if picture.mode[0] == "I":
+        warn_if_dark(numbers.max(), "The picture")
+    return grey
+
+
+def warn_if_dark(brightest: float, what: str) -> None:
+    """Warn of 16 bits of which a quarter or less is used: a sensor's 10 to 14 bits, say, which look almost black."""
+    if 0 < brightest <= DARK:
         bits = max(8, int(brightest).bit_length())
         warnings.warn(
             f"{what} has 16 bits, and its brightest value is {brightest:.0f} of 65535: it is shown to the model almost "
