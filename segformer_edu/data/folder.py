@@ -55,8 +55,8 @@ class Folder(PairedPictures):
         void: the number or colour in the files that means "no class"; several in a list; None where there is none.
         first: the number in the files of class 0: 1 where they count from 1 (with 0 for void, as ADE20K's: void=0).
         image_pattern: names of the pictures, with one star for what they share with their class map's: the whole name
-            ("*.jpg"), or the name without the ending ("*_leftImg8bit").
-        mask_pattern: names of the class maps likewise, "*_gtFine_labelTrainIds" say.
+            (``"*.jpg"``), or the name without the ending (``"*_leftImg8bit"``).
+        mask_pattern: names of the class maps likewise, ``"*_gtFine_labelTrainIds"`` say.
         names: those to take, in this order: a list, or a text file with one a line.
         channels: of the pictures; see ``inference.as_image``.
 
@@ -241,7 +241,7 @@ def refusal(path: Path) -> str:
 def star_of(pattern: str) -> Callable[[Path], str | None]:
     """Return a function that says what the star in a pattern stands for in a file's name, None where it does not fit.
 
-    Capital and small letters are the same in the rest of the pattern: "*.jpg" fits A.JPG.
+    Capital and small letters are the same in the rest of the pattern: ``"*.jpg"`` fits A.JPG.
 
     Raises:
         ValueError: other than one star.
