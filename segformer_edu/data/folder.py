@@ -38,8 +38,10 @@ TOLD = (UNREADABLE, OTHER, NOWHERE, NO_PICTURE, TWICE)
 class Folder(PairedPictures):
     """One's own data: a folder of pictures and a folder of class maps, paired by their names without the ending.
 
-    Folders in folders are searched. What is left out stands in ``left_out``, and a warning tells it with counts; hidden
-    files, and what the arguments leave out on purpose, are not warned of.
+    Folders in folders are searched, links too; where the folders in the two differ, the names alone pair, if none
+    occurs twice. What is left out stands in ``left_out``, and a warning tells it with counts; hidden files, and what
+    the arguments leave out on purpose, are not warned of. In one folder for both, a file that fits both patterns
+    belongs to the longer one.
 
     Args:
         images: the folder of pictures.
@@ -47,9 +49,10 @@ class Folder(PairedPictures):
         classes: what stands for what in the class maps:
             the names, class number 0 first;
             how many classes there are;
-            {number: name}, for numbers with gaps, {0: "background", 255: "crack"} say; or {name: number};
+            {number: name}, for numbers with gaps, {0: "background", 255: "crack"} say; or {name: number}, a list for
+            several numbers; classes are numbered anew from 0, in the order of their numbers;
             {name: colour}, for painted maps, each colour (red, green, blue) or "#804080", a list for several; or
-            {colour: name};
+            {colour: name}; then colours alone count, also those of palettes and shades of grey;
             "ade20k", "cityscapes", "voc", "camvid32" or a ``ClassList``, with names and colours.
         size: (height, width) to resize every item to, in pixels, or one number for both.
         void: the number or colour in the files that means "no class"; several in a list; None where there is none.
@@ -57,7 +60,8 @@ class Folder(PairedPictures):
         image_pattern: names of the pictures, with one star for what they share with their class map's: the whole name
             (``"*.jpg"``), or the name without the ending (``"*_leftImg8bit"``).
         mask_pattern: names of the class maps likewise, ``"*_gtFine_labelTrainIds"`` say.
-        names: those to take, in this order: a list, or a text file with one a line.
+        names: those to take, in this order: a list, or a text file (UTF-8) with one a line; with or without folders,
+            endings and what the pattern adds, and with the class map's name behind it or not.
         channels: of the pictures; see ``inference.as_image``.
 
     Attributes:
@@ -65,6 +69,7 @@ class Folder(PairedPictures):
 
     Raises:
         FileNotFoundError: a folder that is missing or holds no picture, a list of names that is missing.
+        PermissionError: a folder that cannot be searched.
         TypeError, ValueError: pictures without class maps, names that occur twice or that no picture has; and see
             ``PairedPictures``.
 

@@ -60,6 +60,11 @@ class Labels:
     def of(cls, classes: Any, void: Any = VOID, first: int = 0) -> Labels:
         """Read what a user said of the classes; see ``Folder`` for the forms.
 
+        Args:
+            classes: names, their number, a mapping, or a data set's name.
+            void: numbers or colours that mean "no class"; None for none.
+            first: the number of class 0 in the files.
+
         Raises:
             TypeError, ValueError: something else.
         """

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from segformer_edu.data.files import PHOTOMETRIC, open_picture, read_array, stored
 from segformer_edu.data.labels import VOID, Labels
 from segformer_edu.data.orientation import upright
-from segformer_edu.data.pictures import PHOTOMETRIC, open_picture, read_array, stored
 
 SMOOTHED = ("JPEG", "MPO", "JPEG2000", "HEIF", "AVIF")
 """Pillow's names of formats that change numbers."""

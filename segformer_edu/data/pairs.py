@@ -13,11 +13,12 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
+from segformer_edu.data.files import head_of, open_picture, read_array, stored
 from segformer_edu.data.formats import LOSSY
 from segformer_edu.data.labels import VOID, Labels
 from segformer_edu.data.maps import read_map
 from segformer_edu.data.orientation import BACK, turned, upright_size
-from segformer_edu.data.pictures import from_array, head_of, open_picture, read_array, resize, stored, to_tensor
+from segformer_edu.data.pictures import from_array, resize, to_tensor
 from segformer_edu.validation import check_positive
 
 Size = int | tuple[int, int]
@@ -27,11 +28,13 @@ class PairedPictures(Dataset):
     """Pictures and their class maps, read from pairs of files.
 
     A class map of one channel holds numbers; one in colour is translated where ``classes`` tells its colours. Picture
-    and map are turned as EXIF's note says that the camera was held. Where the picture alone has such a note, the map is
-    turned with it if its size is that of the stored pixels, else taken as it is; where both fit, a warning says so.
+    and map are turned as EXIF's notes say that the camera was held. Where one of them alone has such a note, the map is
+    turned so that its size fits the picture's; where both ways fit, it is shown as its own file says, and a warning
+    tells it.
 
     Args:
-        pairs: for each item the picture's file and the class map's.
+        pairs: for each item the picture's file and the class map's, as paths; .npy files hold arrays, of pictures
+            (H, W, C), of maps (H, W).
         classes: the classes; see ``Folder``.
         colours: one a class, for figures; the data set's own or colour-blind-safe ones by default.
         size: (height, width) to resize every item to, in pixels, or one number for both; each file's own by default.
@@ -41,6 +44,7 @@ class PairedPictures(Dataset):
         channels: of the pictures; see ``inference.as_image``.
 
     Attributes:
+        pairs: paths of pictures and class maps.
         classes: the names; class number 0 is the first.
         colours: one a class.
         ignore_index: the number in an item's class map that means "no class": 255, or -100 beyond 255 classes.
@@ -50,7 +54,10 @@ class PairedPictures(Dataset):
     Raises:
         TypeError, ValueError: classes, sizes or pairs other than these, class maps in a lossy format; and when an item
             is read: a file that is no picture, a class map of another size than its picture, with fractions, or with a
-            number or colour that is no class. A class map of 0 and 255 alone is warned of.
+            number or colour that is no class.
+        FileNotFoundError: when an item is read, a file that is not there.
+
+    Warns, once each, of class maps of 0 and 255 alone, and of ADE20K's classes read with ``first`` 0.
 
     Source: chapter 7.
     """

@@ -10,9 +10,10 @@ import torch
 from PIL import Image
 from servers import serving
 
-from segformer_edu.data import download, pictures
+from segformer_edu.data import download, files
 from segformer_edu.data.download import DownloadError
-from segformer_edu.data.pictures import open_picture, to_tensor
+from segformer_edu.data.files import open_picture
+from segformer_edu.data.pictures import to_tensor
 
 
 @pytest.fixture
@@ -210,7 +211,7 @@ def test_address_that_breaks_off(server, array):
 
 
 def test_address_with_too_much(server, monkeypatch):
-    monkeypatch.setattr(pictures, "LARGEST_DOWNLOAD", 1 << 20)
+    monkeypatch.setattr(files, "LARGEST_DOWNLOAD", 1 << 20)
     server.files["/a.png"] = bytes(3 << 20)
     with pytest.raises(DownloadError, match="more than 1 MB"):
         open_picture(server.url + "/a.png")
