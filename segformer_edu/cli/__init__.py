@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from segformer_edu import __version__
+from segformer_edu.cli.check_data import COMMAND as CHECK_DATA
 from segformer_edu.cli.cost import COMMAND as COST
 from segformer_edu.cli.doctor import COMMAND as DOCTOR
 from segformer_edu.cli.export import COMMAND as EXPORT
@@ -18,7 +19,7 @@ from segformer_edu.cli.terminal import any_output, complain, explained, say
 
 DESCRIPTION = "SegFormer from scratch: the book's library, from a shell."
 
-COMMANDS = {"segment": SEGMENT, "cost": COST, "export": EXPORT, "doctor": DOCTOR}
+COMMANDS = {"segment": SEGMENT, "check-data": CHECK_DATA, "export": EXPORT, "cost": COST, "doctor": DOCTOR}
 """Every command by its name; another one is one more file and one more entry."""
 
 

@@ -11,7 +11,8 @@ from segformer_edu.cli.terminal import UsersError, tell
 from segformer_edu.export import export_onnx
 from segformer_edu.pretrained.load import load_pretrained
 
-USAGE = "segformer-edu export MODEL --out FILE.onnx [--revision NAME] [--overwrite]"
+USAGE = """segformer-edu export MODEL --out FILE.onnx [--revision NAME]
+           [--overwrite]"""
 
 TEXT = f"""Write a model as ONNX, which programs without PyTorch can run: with any number
 of images at a time, of any height and width from 32 up.

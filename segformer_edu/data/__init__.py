@@ -6,6 +6,7 @@ from segformer_edu.data.folder import Folder
 from segformer_edu.data.labels import VOID
 from segformer_edu.data.pairs import PairedPictures
 from segformer_edu.data.pictures import normalize, photograph, statistics
+from segformer_edu.data.report import Report, examine
 from segformer_edu.data.shapes import Shapes
 from segformer_edu.data.transforms import Augmentation
 
@@ -20,8 +21,10 @@ __all__ = [
     "ClassList",
     "Folder",
     "PairedPictures",
+    "Report",
     "Shapes",
     "class_list",
+    "examine",
     "normalize",
     "photograph",
     "statistics",

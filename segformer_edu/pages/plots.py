@@ -417,6 +417,81 @@ def draw_number(axis: Axes, number: int, region: torch.Tensor) -> None:
         )
 
 
+def contact_sheet(
+    pairs: Mapping[str, tuple[torch.Tensor | np.ndarray, torch.Tensor | np.ndarray]],
+    *,
+    classes: Sequence[str],
+    colours: Sequence[str],
+    columns: int = 2,
+    most: int = 24,
+    width: float = 9.0,
+) -> Figure:
+    """Pictures and their class maps side by side, to see whether they belong together; a legend below.
+
+    Colour is not the only cue: the numbers of the classes stand in their regions. What is no class is black.
+
+    Args:
+        pairs: for each name a picture, (C, H, W) with values in [0, 1], and its class map (H, W).
+        classes: the classes' names.
+        colours: the classes' colours; they may repeat.
+        columns: pairs in a row.
+        most: classes in the legend, those of the largest regions; it counts the rest.
+        width: of the figure, in inches.
+    """
+    columns = min(columns, len(pairs))
+    rows = -(-len(pairs) // columns)
+    shrunk = {name: shrink(*pair, classes=len(classes)) for name, pair in pairs.items()}
+    tallest = max(mask.shape[0] / mask.shape[1] for _, mask in shrunk.values())
+    patches = key([mask for _, mask in shrunk.values()], classes, colours, most)
+    in_a_row = max(1, int(width / 2.2))
+    cell = width / (2 * columns)
+    height = rows * (cell * min(tallest, 2) + 0.3) + 0.3 + 0.24 * -(-len(patches) // in_a_row)
+    made, axes = figure(rows, 2 * columns, width=width, height=height)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for place, (name, (picture, mask)) in enumerate(shrunk.items()):
+        left, right = axes[place // columns, 2 * (place % columns) :][:2]
+        left.set_title(plain(name if len(name) <= 30 else f"…{name[-29:]}"), fontsize=8, loc="left")
+        left.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        right.imshow(paint(mask, colours[: len(classes)]), interpolation="nearest")
+        for label in mask[mask < len(classes)].bincount().nonzero().flatten().tolist():
+            draw_number(right, label, mask == label)
+    made.legend(handles=patches, loc="outside lower center", ncols=in_a_row, frameon=False, fontsize=9)
+    return made
+
+
+def key(masks: Sequence[torch.Tensor], classes: Sequence[str], colours: Sequence[str], most: int) -> list[Patch]:
+    """The entries of a legend for class maps in which the number ``len(classes)`` is no class."""
+    pixels = torch.cat([mask.flatten() for mask in masks]).bincount(minlength=len(classes) + 1)
+    *classed, void = pixels.tolist()
+    seen = sorted((label for label, count in enumerate(classed) if count), key=lambda label: -classed[label])
+    patches = [
+        Patch(facecolor=colours[label], edgecolor="#222222", label=plain(f"{label}  {classes[label]}"))
+        for label in sorted(seen[:most])
+    ]
+    patches += [Patch(facecolor="black", label="no class")] if void else []
+    rest = f"and {len(seen) - most} more"
+    return patches + ([Patch(label=rest, facecolor="none", edgecolor="none")] if len(seen) > most else [])
+
+
+def shrink(
+    picture: torch.Tensor | np.ndarray, mask: torch.Tensor | np.ndarray, *, classes: int, longest: int = 360
+) -> tuple[np.ndarray, torch.Tensor]:
+    """A picture that can be drawn, and its class map, both with fewer pixels; no class has the number ``classes``."""
+    labels = torch.as_tensor(mask).cpu().long()
+    labels = torch.where((labels < 0) | (labels > classes), classes, labels)
+    step = -(-max(labels.shape) // longest)
+    drawn = as_picture(picture)
+    if drawn.ndim == 3:  # more than three channels, or two
+        drawn = drawn[..., :3] if drawn.shape[-1] >= 3 else drawn[..., 0]
+    return drawn[::step, ::step], labels[::step, ::step]
+
+
+def plain(text: str) -> str:
+    """A text as it stands, in which matplotlib would take dollar signs for formulas, and which an encoding can hold."""
+    return text.encode(errors="replace").decode().replace("$", r"\$")
+
+
 def training_curve(losses: Sequence[float], validations: Mapping[int, float], *, width: float = 6.4) -> Figure:
     """The loss of each step, grey, its running mean, blue, and the validation mIoU beside them."""
     made, axes = figure(1, 2, width=width, height=2.8)

@@ -329,3 +329,42 @@ def test_overlay_of_a_large_picture_is_small(size):
 def test_overlay_wants_one_size(regions):
     with pytest.raises(ValueError, match=r"class map is \(60, 80\), its picture \(60, 79\)"):
         plots.overlay(torch.zeros(3, 60, 79), regions, classes=REGIONS, colours=["#888888"] * 4)
+
+
+def test_contact_sheet_shows_pictures_their_maps_and_a_legend():
+    torch.manual_seed(0)
+    map_of_two = torch.zeros(40, 60, dtype=torch.int64)
+    map_of_two[20:] = 2
+    map_of_two[:, :5] = 255
+    pairs = {
+        "images/a$1$.png": (torch.rand(3, 40, 60), map_of_two),
+        "images/b.png": (torch.rand(1, 800, 30), torch.zeros(800, 30, dtype=torch.int64)),
+        "a very long name of a folder/c.png": (torch.rand(5, 32, 32), torch.full((32, 32), -100)),
+    }
+    colours = ["#112233", "#445566", "#778899"]
+    made = plots.contact_sheet(pairs, classes=["ground", "sky", "7 $ crack $"], colours=colours)
+    axes = np.array(made.axes).reshape(2, 4)
+    drawn = [[axis.get_images()[0].get_array() for axis in pair if axis.get_images()] for pair in axes.reshape(4, 2)]
+    assert [len(pair) for pair in drawn] == [2, 2, 2, 0]
+    assert torch.equal(torch.as_tensor(drawn[0][0]), pairs["images/a$1$.png"][0].permute(1, 2, 0))
+    right = (drawn[0][1] * 255).round().astype(int)
+    assert right[0, 30].tolist() == [0x11, 0x22, 0x33]
+    assert right[30, 30].tolist() == [0x77, 0x88, 0x99]
+    assert right[30, 2].tolist() == [0, 0, 0]
+    assert max(drawn[1][0].shape) <= 360
+    assert drawn[2][0].shape == (32, 32, 3)
+    assert not drawn[2][1].any()  # -100 is no class
+    assert [text.get_text() for text in axes[0, 1].texts] == ["0", "2"]
+    assert axes[0, 0].get_title(loc="left") == r"images/a\$1\$.png"
+    assert axes[1, 0].get_title(loc="left") == f"…{'a very long name of a folder/c.png'[-29:]}"
+    legend = [text.get_text() for text in made.legends[0].get_texts()]
+    assert legend == ["0  ground", r"2  7 \$ crack \$", "no class"]
+    plots.encoded(made)  # and it can be drawn
+
+
+def test_contact_sheet_counts_what_the_legend_has_no_room_for():
+    mask = torch.arange(40 * 40).reshape(40, 40) % 30
+    names, colours = [f"name {n}" for n in range(30)], ["#123456"] * 30
+    made = plots.contact_sheet({"a": (torch.rand(3, 40, 40), mask)}, classes=names, colours=colours, most=5)
+    legend = [text.get_text() for text in made.legends[0].get_texts()]
+    assert legend == [*(f"{n}  name {n}" for n in range(5)), "and 25 more"]
