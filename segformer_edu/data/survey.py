@@ -14,11 +14,15 @@ from segformer_edu.data.classes import CLASS_LISTS
 from segformer_edu.data.folder import NO_PICTURE, Folder, Found, listed_keys, match_flat, share_out
 from segformer_edu.data.labels import VOID, Labels, colour_of
 from segformer_edu.data.maps import read_map
-from segformer_edu.data.pairs import PairedPictures
-from segformer_edu.data.report import Report, about, examine, in_short, listing
+from segformer_edu.data.pairs import PairedPictures, smooths
+from segformer_edu.data.report import Report, examine, in_short, listing
 
 MOST = 256
 """Numbers or colours in class maps beyond which they are taken for something else than classes."""
+LOSSY = (
+    "a class map in a format that changes numbers where classes meet, such as JPEG; expected one that keeps them, such "
+    "as PNG. Export the class maps again: what is lost cannot be computed back"
+)
 Options = Mapping[str, Any]
 Taken = tuple[PairedPictures, dict[str, list[str]], dict[str, list[Path]]]
 
@@ -92,20 +96,17 @@ def in_spite_of(error: ValueError, images: str | Path, masks: str | Path, classe
     if not pairs:
         raise error
     broken = {
-        f"no class map of this name in {masks}": [in_short(pictures.files[k]) for k in keys if k not in maps.files]
+        f"no class map of this name in {masks}": [
+            in_short(pictures.files[key]) for key in keys if key not in maps.files
+        ],
+        LOSSY: [in_short(mask) for _, mask in pairs if smooths(mask)],
     }
-    taken: list[tuple[str | Path, str | Path]] = []
-    for pair in pairs:
-        try:
-            taken += PairedPictures([pair], classes, **rest).pairs
-        except ValueError as refusal:
-            broken.setdefault(about(str(refusal), pair)[0], []).append(in_short(pair[1]))
     left_out: dict[str, list[Path]] = {}
     used = {*pictures.files.values(), *maps.files.values()}
     for reason, files in [*pictures.left_out.items(), *maps.left_out.items()]:
         left_out[reason] = [*dict.fromkeys(left_out.get(reason, []) + [path for path in files if path not in used])]
     left_out[NO_PICTURE] = [path for key, path in sorted(maps.files.items()) if key not in pictures.files]
-    data = PairedPictures(taken, classes, **rest)
+    data = PairedPictures([pair for pair in pairs if not smooths(pair[1])], classes, **rest)
     return (
         data,
         {reason: items for reason, items in broken.items() if items},
@@ -138,7 +139,13 @@ def classes_in(images: str | Path, masks: str | Path, options: Options) -> tuple
     void = options.get("void", VOID)
     voids = set(void) if isinstance(void, list | tuple) else {void}
     named = {number: f"class {number}" for number in sorted(numbers if numbers <= {0, VOID} else numbers - voids)}
-    return named or {0: "class 0"}, [as_they_stand(named, sorted(numbers - named.keys()))]
+    notes = [as_they_stand(named, sorted(numbers - named.keys()))] if named else []
+    if numbers == {0, VOID}:
+        notes.append(
+            f"the class maps hold only 0 and {VOID}, and {VOID} means no class unless you say that it is one: by a file "
+            f"of classes with the lines '0 background' and '{VOID} crack', say; classes={{0: …, {VOID}: …}} of Folder"
+        )
+    return named or {0: "class 0"}, notes
 
 
 def painted_classes(colours: Iterable[tuple[int, int, int]]) -> tuple[dict[Any, Any], list[str]]:

@@ -100,6 +100,7 @@ def test_0_and_255_as_they_stand(folder):
     report, _ = survey(folder, None)
     assert (report.classes, report.void) == (("class 0", "class 255"), 0)
     assert report.pixels == (4 * 2560, 4 * 2560)
+    assert report.odd[1].startswith("the class maps hold only 0 and 255, and 255 means no class unless you say that it")
 
 
 def paint(folder, colours):
