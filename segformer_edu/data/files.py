@@ -33,11 +33,13 @@ class Stored:
         maximum: what Pillow made 255 (or 65535) of, where the file has fewer shades; else 0.
         raw: Pillow's name of how the numbers are stored, "RGB;16B" say.
         note: EXIF's of how the camera was held, 1 to 8.
+        several: whether it holds more pictures, pages or frames, of which this is the first.
     """
 
     maximum: int = 0
     raw: str = ""
     note: int = 1
+    several: bool = False
 
 
 def read_array(path: str | Path) -> np.ndarray:
@@ -118,9 +120,10 @@ def loaded(picture: Image.Image) -> Image.Image:
     if DNG_VERSION in tags or (tags.get(KIND_OF_PAGE, 0) == REDUCED and SUB_PAGES in tags):
         raise NotImplementedError(f"camera raw: {RAW}")
     maximum, raw = shades(picture)
+    several = bool(getattr(picture, "is_animated", False))
     note = note_of(picture) if picture.format == "TIFF" else 1
     load(picture)
-    picture.info[STORED] = Stored(maximum, raw, note if picture.format == "TIFF" else note_of(picture))
+    picture.info[STORED] = Stored(maximum, raw, note if picture.format == "TIFF" else note_of(picture), several)
     return picture
 
 

@@ -24,10 +24,12 @@ class StoredMap:
     Attributes:
         values: whole numbers (H, W), or colours (H, W, 3) from 0 to 255.
         note: EXIF's of how it was held, 1 where it says nothing; ``values`` are turned by it already.
+        several: whether the file holds more maps, pages or frames, of which this is the first.
     """
 
     values: np.ndarray
     note: int = 1
+    several: bool = False
 
 
 def read_map(path: Path, labels: Labels) -> StoredMap:
@@ -43,7 +45,7 @@ def read_map(path: Path, labels: Labels) -> StoredMap:
     refuse_smoothed(path, picture)
     image = upright(picture)
     if picture.mode == "P":
-        return StoredMap(of_palette(image, labels), stored(picture).note)
+        return StoredMap(of_palette(image, labels), stored(picture).note, stored(picture).several)
     values = without_opacity(unspread(np.array(image), picture), picture.mode)
     if values.ndim == 3 and (values.shape[-1] != 3 or picture.mode not in ("RGB", "RGBA", "RGBX")):
         raise ValueError(
@@ -53,7 +55,7 @@ def read_map(path: Path, labels: Labels) -> StoredMap:
     if labels.by_colour and picture.mode in ("1", "L", "LA"):  # a painted map in shades of grey
         shades = values * np.uint8(255 if picture.mode == "1" else 1)
         values = np.stack([shades, shades, shades], axis=-1)
-    return StoredMap(whole(values, path), stored(picture).note)
+    return StoredMap(whole(values, path), stored(picture).note, stored(picture).several)
 
 
 def plane(values: np.ndarray, path: Path) -> np.ndarray:
@@ -154,7 +156,7 @@ def whole(values: np.ndarray, path: Path) -> np.ndarray:
         ValueError: fractions, numbers that are none, colours beyond 0 to 255.
     """
     if values.dtype.kind == "f":
-        if not (np.abs(values) < 2**53).all():
+        if not (np.abs(values.astype(np.float64)) < 2**53).all():
             raise ValueError(f"{path} holds NaN, infinite or huge numbers; expected whole numbers, one a class.")
         if (values != np.rint(values)).any():
             raise ValueError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 from PIL import Image, ImageFile
 
@@ -26,7 +28,9 @@ def note_of(picture: Image.Image) -> int:
     Of a TIFF it must be asked before the pixels are loaded.
     """
     try:
-        note = picture.getexif().get(ORIENTATION, 1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            note = picture.getexif().get(ORIENTATION, 1)
     except Exception:  # damaged EXIF raises anything, and the pixels may be whole
         return 1
     return note if isinstance(note, int) and note in TURNS else 1

@@ -57,7 +57,8 @@ class PairedPictures(Dataset):
             number or colour that is no class.
         FileNotFoundError: when an item is read, a file that is not there.
 
-    Warns, once each, of class maps of 0 and 255 alone, and of ADE20K's classes read with ``first`` 0.
+    Warns, once each, of class maps of 0 and 255 alone, of files with several class maps, and of ADE20K's classes read
+    with ``first`` 0.
 
     Source: chapter 7.
     """
@@ -136,6 +137,8 @@ class PairedPictures(Dataset):
         mask = torch.from_numpy(self.labels.translate(values, path))
         if values.ndim == 2:
             self.warn_of_numbers(values, path)
+        if found.several:
+            self.warn_once("several", f"{path} holds several class maps, pages or frames; the first one is taken.")
         return mask
 
     def turned_alike(

@@ -1,19 +1,16 @@
-"""A photograph of a reader: every mode that Pillow writes, whichever way up, from a file or an address."""
+"""A photograph of a reader: every mode that Pillow writes, whichever way up, with any number of channels."""
 
 from __future__ import annotations
-
-import io
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from servers import serving
+from rasters import pgm, png, tiff
 
-from segformer_edu.data import download, files
-from segformer_edu.data.download import DownloadError
+from segformer_edu.data import Shapes, normalize, statistics
 from segformer_edu.data.files import open_picture
-from segformer_edu.data.pictures import to_tensor
+from segformer_edu.data.pictures import as_image, to_tensor
 
 
 @pytest.fixture
@@ -21,21 +18,8 @@ def array():
     return np.random.default_rng(0).integers(0, 256, (45, 70, 3), dtype=np.uint8)
 
 
-@pytest.fixture
-def server(monkeypatch):
-    monkeypatch.setattr(download, "PAUSE", 0)
-    with serving() as running:
-        yield running
-
-
 def colours(array: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(array.astype(np.float32) / 255).permute(2, 0, 1)
-
-
-def encoded(picture: Image.Image, form: str, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, form, **options)
-    return buffer.getvalue()
 
 
 def read(path, picture: Image.Image, **options: object) -> torch.Tensor:
@@ -146,84 +130,188 @@ def test_animation_shows_its_first_picture(tmp_path, name):
     torch.testing.assert_close(got[:, 5, 5], torch.tensor([1.0, 0.0, 0.0]), atol=0.02, rtol=0)
 
 
-def test_picture_with_too_many_pixels(tmp_path, monkeypatch, recwarn):
-    Image.new("1", (300, 300)).save(tmp_path / "a.png")
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 60_000)
-    assert open_picture(tmp_path / "a.png").size == (300, 300)  # above the limit, below twice: Pillow would warn
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    with pytest.raises(ValueError, match=r"a.png has too many pixels.*90000.*smaller.*MAX_IMAGE_PIXELS"):
-        open_picture(tmp_path / "a.png")
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "CMYK"])
+def test_any_number_of_channels(tmp_path, mode, channels):
+    depth = len(mode)
+    values = np.random.default_rng(0).integers(0, 256, (45, 70, depth), dtype=np.uint8)
+    bands = [Image.fromarray(np.ascontiguousarray(values[..., band])) for band in range(depth)]
+    path = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
+    Image.merge(mode, bands).save(path)
+    if channels in (1, 3):
+        assert as_image(path, channels).shape == (channels, 45, 70)
+    elif channels == depth:
+        torch.testing.assert_close(as_image(path, channels), colours(values))
+    else:
+        with pytest.raises(ValueError, match=rf"The picture has {depth} channels \({mode[0]}.*\); expected {channels}"):
+            as_image(path, channels)
+
+
+@pytest.mark.parametrize("channels", [2, 4, 5, 7])
+def test_array_of_any_number_of_channels(tmp_path, channels):
+    values = np.random.default_rng(0).random((45, 70, channels), dtype=np.float32)
+    np.save(tmp_path / "a.npy", values)
+    for source in (values, tmp_path / "a.npy", str(tmp_path / "a.npy"), torch.from_numpy(values).permute(2, 0, 1)):
+        torch.testing.assert_close(as_image(source, channels), torch.from_numpy(values).permute(2, 0, 1))
+    with pytest.raises(ValueError, match=rf"shape \(45, 70, {channels}\); expected \(H, W, 6\)"):
+        as_image(values, 6)
+    for wrong in (0, True, "3"):
+        with pytest.raises((TypeError, ValueError), match=r"channels is .*; expected a positive whole number"):
+            as_image(values, wrong)
+
+
+def test_colour_as_one_channel_is_weighed(array):
+    expected = (colours(array) * torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(0, keepdim=True)
+    torch.testing.assert_close(as_image(array, 1), expected)
+    torch.testing.assert_close(as_image(Image.fromarray(array), 1), expected, atol=1 / 255, rtol=0)  # rounded to bytes
+
+
+def test_palette_with_transparency_has_four_channels(tmp_path, array):
+    picture = Image.fromarray(array).quantize(16)
+    picture.save(tmp_path / "a.png", transparency=3)
+    got = as_image(tmp_path / "a.png", 4)
+    assert torch.equal(got[:3], colours(np.array(picture.convert("RGB"))))
+    assert torch.equal(got[3] == 0, torch.from_numpy(np.array(picture) == 3))
+
+
+def test_more_bands_than_pillow_reads(tmp_path):
+    picture = Image.new("RGB", (32, 32), (9, 99, 199))
+    picture.save(tmp_path / "a.tif")
+    opened = Image.open(tmp_path / "a.tif")
+    opened.tag_v2[277] = 5
+    with pytest.warns(UserWarning, match=r"The TIFF has 5 bands, of which Pillow reads 3; read it with tifffile"):
+        to_tensor(opened)
+
+
+@pytest.mark.parametrize(("brightest", "bits"), [(255, 8), (1023, 10), (4095, 12), (8191, 13), (16383, 14)])
+@pytest.mark.parametrize("kind", ["grey", "colour", "tiff", "array"])
+def test_dark_sixteen_bits_are_warned_of(tmp_path, kind, brightest, bits):
+    values = np.full((32, 40, 3) if kind == "colour" else (32, 40), brightest, np.uint16)
+    if kind == "array":
+        source = values
+    else:
+        source = tiff(tmp_path / "a.tif", values, 16) if kind == "tiff" else png(tmp_path / "a.png", values, 16)
+    with pytest.warns(UserWarning, match=rf"brightest value is .* of 65535.*If its values have {bits} bits, multiply"):
+        as_image(source)
+
+
+@pytest.mark.parametrize("brightest", [0, 20_000, 65535])
+def test_other_sixteen_bits_are_not_warned_of(tmp_path, brightest, recwarn):
+    values = np.full((32, 40), brightest, np.uint16)
+    for source in (values, png(tmp_path / "a.png", values, 16)):
+        torch.testing.assert_close(as_image(source), torch.full((3, 32, 40), brightest / 65535))
     assert len(recwarn) == 0
 
 
+@pytest.mark.parametrize(("bits", "value", "expected"), [(2, 1, 2 / 3), (4, 3, 0.8), (8, 51, 0.8), (16, 52428, 0.2)])
+def test_grey_tiff_in_which_0_is_white(tmp_path, bits, value, expected):
+    path = tiff(tmp_path / "a.tif", np.full((32, 40), value), bits, zero_is_white=True)
+    torch.testing.assert_close(as_image(path), torch.full((3, 32, 40), expected), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("maximum", [15, 100, 255, 1000, 65535])
+def test_pgm_is_spread_to_its_maximum(tmp_path, maximum):
+    values = np.tile([[0, maximum]], (32, 20))
+    got = as_image(pgm(tmp_path / "a.pgm", values, maximum))
+    assert got[0].unique().tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_few_shades_are_spread(tmp_path, bits):
+    got = as_image(png(tmp_path / "a.png", np.tile([[0, 2**bits - 1]], (32, 20)), bits))
+    assert got[0].unique().tolist() == [0, 1]
+
+
+def test_rounding_beyond_one_is_cut_off():
+    assert as_image(np.full((4, 4, 3), 1 + 1e-6)).max() == 1
+    with pytest.raises(ValueError, match=r"run from -2 to 1\.5; expected bytes \(uint8\), .*Don't normalise"):
+        as_image(np.array([[-2.0, 1.5]]))
+
+
+PICTURES = [torch.rand(3, 8, 9, generator=torch.Generator().manual_seed(seed)) for seed in range(4)]
+
+
+class MapStyle:
+    """A data set that has a length, and never says that an index is too large."""
+
+    def __len__(self) -> int:
+        return len(PICTURES)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        return PICTURES[index % 4], 0
+
+
 @pytest.mark.parametrize(
-    ("content", "message"),
-    [(b"", "cannot be read as a picture"), (b"hello", "cannot be read as a picture"), (None, "is a folder")],
+    "data",
+    [
+        PICTURES,
+        iter(PICTURES),
+        torch.stack(PICTURES),
+        [(picture, 0) for picture in PICTURES],
+        [{"image": picture} for picture in PICTURES],
+        [{"pixel_values": picture, "labels": 0} for picture in PICTURES],
+        torch.utils.data.DataLoader([(picture, 0) for picture in PICTURES], batch_size=3),
+        MapStyle(),
+        [(picture * 255).round().byte() for picture in PICTURES],
+    ],
+    ids=["images", "iterator", "tensor", "pairs", "dicts", "hugging face", "batches", "map style", "bytes"],
 )
-def test_file_that_is_no_picture(tmp_path, content, message):
-    path = tmp_path / "a.png"
-    path.mkdir() if content is None else path.write_bytes(content)
-    with pytest.raises(ValueError, match=message):
-        open_picture(path)
+def test_statistics(data):
+    mean, std = statistics(data)
+    whole = torch.stack(PICTURES)
+    torch.testing.assert_close(torch.tensor(mean), whole.mean((0, 2, 3)), atol=1e-3, rtol=0)
+    torch.testing.assert_close(torch.tensor(std), whole.std((0, 2, 3), correction=0), atol=1e-3, rtol=0)
 
 
-@pytest.mark.parametrize("form", ["PNG", "JPEG", "TIFF", "GIF", "WEBP"])
-def test_file_cut_short(tmp_path, array, form):
-    content = encoded(Image.fromarray(array), form)
-    (tmp_path / "a").write_bytes(content[: len(content) // 2])
-    with pytest.raises(ValueError, match="cut short"):
-        open_picture(tmp_path / "a")
+def test_statistics_make_normal_pictures_of_any_number_of_channels():
+    data = [torch.rand(5, 8, size) * torch.arange(1, 6).view(5, 1, 1) / 5 for size in (8, 20)]
+    normal = torch.cat([normalize(picture, *statistics(data)).flatten(1) for picture in data], dim=1)
+    torch.testing.assert_close(normal.mean(1), torch.zeros(5), atol=1e-4, rtol=0)
+    torch.testing.assert_close(normal.std(1, correction=0), torch.ones(5), atol=1e-4, rtol=0)
+    assert len(statistics(Shapes(3))[0]) == 3
 
 
-def test_address(server, array):
-    server.files["/a.png"] = encoded(Image.fromarray(array), "PNG")
-    server.moods["/a.png"] = [503]
-    torch.testing.assert_close(to_tensor(open_picture(server.url + "/a.png?width=70")), colours(array))
-    assert server.asked["/a.png"] == 2
-    assert "segformer_edu" in server.told[0]["User-Agent"]
+@pytest.mark.parametrize(
+    ("data", "error", "message"),
+    [
+        ([], ValueError, "data is empty"),
+        (5, TypeError, "data is a int; expected a data set"),
+        ([1], TypeError, "An item is a int; expected a pair"),
+        ([{"x": 1}], TypeError, "An item is a dict; expected a pair .*a dictionary with an 'image'"),
+        ([torch.rand(4, 4)], TypeError, "An item is a Tensor; expected"),
+        ([PICTURES[0] * 255], ValueError, "The values run from .*expected bytes"),
+        ([torch.full((3, 4, 4), float("nan"))], ValueError, "The values run from nan"),
+        ([PICTURES[0], torch.rand(4, 5, 5)], ValueError, "have 3 and 4 channels"),
+        ([torch.ones(3, 4, 4)], ValueError, r"standard deviations are \[0.0, 0.0, 0.0\]"),
+    ],
+)
+def test_statistics_of_nothing(data, error, message):
+    with pytest.raises(error, match=message):
+        statistics(data)
 
 
-def test_address_of_a_page(server):
-    server.files["/a"], server.kinds["/a"] = b"<html><img src='a.png'>", "text/html; charset=utf-8"
-    with pytest.raises(ValueError, match=r"/a is not a picture but text/html.*address of the picture itself"):
-        open_picture(server.url + "/a")
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ((PICTURES[0].byte(),), TypeError, r"torch.uint8; expected floats in \[0, 1\]. For bytes: images.float"),
+        ((PICTURES[0] > 0,), TypeError, "torch.bool; expected floats"),
+        ((PICTURES[0].numpy(),), TypeError, "are a ndarray; expected a tensor"),
+        ((torch.rand(2, 4, 5, 5),), ValueError, "have 4 channels .*data.statistics"),
+        ((PICTURES[0], [0.5] * 3), ValueError, "one is given; expected both or neither"),
+        ((PICTURES[0], None, [0.5] * 3), ValueError, "one is given; expected both or neither"),
+        ((PICTURES[0], [0.5] * 2, [0.5] * 2), ValueError, "mean has 2 numbers and std 2; expected 3"),
+        ((PICTURES[0], 0.5, 0.5), TypeError, "mean is 0.5; expected 3 numbers, one a channel"),
+        ((PICTURES[0], [0.5] * 3, [0, 1, 1]), ValueError, "those of std positive"),
+    ],
+)
+def test_normalize_refuses(arguments, error, message):
+    with pytest.raises(error, match=message):
+        normalize(*arguments)
 
 
-def test_address_of_something_else(server):
-    server.files["/a.zip"], server.kinds["/a.zip"] = b"PK", "application/zip"
-    with pytest.raises(ValueError, match=r"a.zip cannot be read as a picture.*copy the address of the picture"):
-        open_picture(server.url + "/a.zip")
-
-
-@pytest.mark.parametrize("status", [403, 404, 500])
-def test_address_that_refuses(server, status):
-    server.moods["/a.png"] = [status] * 9
-    with pytest.raises(DownloadError, match=f"answered {status}.*browser.*give its path") as caught:
-        open_picture(server.url + "/a.png")
-    assert "SEGFORMER_EDU_DATA" not in str(caught.value)
-
-
-def test_address_that_breaks_off(server, array):
-    server.files["/a.png"] = encoded(Image.fromarray(array), "PNG")
-    server.moods["/a.png"] = ["cut"]
-    with pytest.raises(DownloadError, match="the connection broke"):
-        open_picture(server.url + "/a.png")
-
-
-def test_address_with_too_much(server, monkeypatch):
-    monkeypatch.setattr(files, "LARGEST_DOWNLOAD", 1 << 20)
-    server.files["/a.png"] = bytes(3 << 20)
-    with pytest.raises(DownloadError, match="more than 1 MB"):
-        open_picture(server.url + "/a.png")
-
-
-def test_address_that_takes_too_long(server):
-    server.files["/a.png"] = bytes(1 << 20)
-    with pytest.raises(DownloadError, match=r"not complete after 0 seconds\. Patience"):
-        download.fetch_bytes(server.url + "/a.png", limit=1 << 30, remedy="Patience.", seconds=0)
-
-
-@pytest.mark.parametrize("source", ["ftp://example.org/a.png", "file:///etc/passwd", "s3://a/b.png"])
-def test_address_of_another_kind(source):
-    with pytest.raises(ValueError, match=r"begins with \w+://; expected a path, or an address with http"):
-        open_picture(source)
+@pytest.mark.parametrize("kind", [tuple, np.array, torch.tensor])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_normalize_takes_statistics_of_any_kind(kind, dtype):
+    image = torch.full((2, 4, 5, 5), 0.75, dtype=dtype)
+    got = normalize(image, kind([0.5] * 4), kind([0.25] * 4))
+    assert (got.dtype, got.unique().tolist()) == (dtype, [1.0])
