@@ -142,8 +142,8 @@ def classes_in(images: str | Path, masks: str | Path, options: Options) -> tuple
     notes = [as_they_stand(named, sorted(numbers - named.keys()))] if named else []
     if numbers == {0, VOID}:
         notes.append(
-            f"the class maps hold only 0 and {VOID}, and {VOID} means no class unless you say that it is one: by a file "
-            f"of classes with the lines '0 background' and '{VOID} crack', say; classes={{0: …, {VOID}: …}} of Folder"
+            f"the class maps hold only 0 and {VOID}, and {VOID} means no class unless you say that it is one: by a "
+            f"file of classes with the lines '0 background' and '{VOID} crack', say; classes={{0: …, {VOID}: …}} of Folder"
         )
     return named or {0: "class 0"}, notes
 
