@@ -143,7 +143,8 @@ def classes_in(images: str | Path, masks: str | Path, options: Options) -> tuple
     if numbers == {0, VOID}:
         notes.append(
             f"the class maps hold only 0 and {VOID}, and {VOID} means no class unless you say that it is one: by a "
-            f"file of classes with the lines '0 background' and '{VOID} crack', say; classes={{0: …, {VOID}: …}} of Folder"
+            f"file of classes with the lines '0 background' and '{VOID} crack', say, or by classes={{0: …, {VOID}: …}} "
+            f"of Folder"
         )
     return named or {0: "class 0"}, notes
 
