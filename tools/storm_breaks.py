@@ -190,7 +190,7 @@ def odd_tensors() -> list[torch.Tensor]:
 
 
 def bomb(content: bytes, rng: random.Random) -> bytes:
-    """Fill a format that compresses with two gigabytes of zeros."""
+    """Fill a format that compresses with more than a gigabyte of zeros."""
     if content.startswith(b"PK"):
         return zip_bomb(content, rng)
     if content.startswith(b"\x89PNG"):
@@ -198,7 +198,7 @@ def bomb(content: bytes, rng: random.Random) -> bytes:
         pieces = dict(pieces_of(content))
         pieces |= {b"IHDR": struct.pack(">II", *size) + pieces[b"IHDR"][8:], b"IDAT": zeros(1 << 30)}
         if rng.random() < 0.3:
-            pieces = {b"IHDR": pieces.pop(b"IHDR"), b"zTXt": b"Comment\0\0" + zeros(1 << 31), **pieces}
+            pieces = {b"IHDR": pieces.pop(b"IHDR"), b"zTXt": b"Comment\0\0" + zeros(5 << 28), **pieces}
         return content[:8] + b"".join(chunk(*piece) for piece in pieces.items())
     return huge(content, rng)
 
@@ -211,14 +211,14 @@ def zeros(count: int) -> bytes:
 
 
 def zip_bomb(content: bytes, rng: random.Random) -> bytes:
-    """Compress a zip, with two gigabytes of zeros behind one of its parts."""
+    """Compress a zip, with 1.3 GB of zeros behind one of its parts."""
     file = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, True, 1) as new:
         victim = rng.choice(old.namelist())
         for name in old.namelist():
             with new.open(name, "w", force_zip64=True) as part:
                 part.write(old.read(name))
-                for _ in range(128 if name == victim else 0):
+                for _ in range(80 if name == victim else 0):
                     part.write(PIECE)
     return file.getvalue()
 

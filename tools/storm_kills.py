@@ -16,6 +16,7 @@ import resource
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 import traceback
@@ -94,8 +95,8 @@ def started(training: Training, folder: Path, on_step: Callable[[History], objec
     code = 1
     try:
         os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
-        os.dup2(os.open(folder / "said.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
-        warnings.simplefilter("always")
+        sys.stderr = (folder / "said.txt").open("a", buffering=1)
+        warnings.showwarning = lambda message, *_, **__: print(message, file=sys.stderr)
         train(training, folder, on_step)
         code = 0
     except BaseException:
@@ -246,6 +247,7 @@ def undisturbed(which: int) -> tuple[Path, float]:
     folder = Path(tempfile.mkdtemp(prefix="storm-undisturbed-"))
     atexit.register(shutil.rmtree, folder)
     (folder / "disk").mkdir()
+    torch.optim.AdamW(small_model().parameters())  # imports what every training needs, before processes part
     start = time.monotonic()
     ended(started(TRAININGS[which], folder), folder)
     return folder, time.monotonic() - start
