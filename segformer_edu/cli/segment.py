@@ -6,7 +6,9 @@ import argparse
 import io
 import re
 import sys
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from segformer_edu.cli.command import (
     write_whole,
 )
 from segformer_edu.cli.photographs import FORMS, Job, find_photographs, is_folder, plan
-from segformer_edu.cli.terminal import UsersError, complain, explained, tell
+from segformer_edu.cli.terminal import UsersError, complain, explained, say, tell
 from segformer_edu.data.classes import CLASS_LISTS, ClassList, class_list
 from segformer_edu.data.pictures import as_image
 from segformer_edu.inference import LONGEST, looked_at_size, segment
@@ -124,10 +126,11 @@ def run(given: argparse.Namespace) -> int:
     if not jobs:
         return report(failures, total)
     model, classes = ready_model(given)
-    done = 0
+    done, noted = 0, set[str]()
     try:
         for job in tqdm(jobs, desc="segment", unit="photo", leave=False, disable=total == 1):
-            reason = attempt(model, job, classes, given, total == 1)
+            with each_note_once(job.photo if total > 1 else "", noted):
+                reason = attempt(model, job, classes, given, total == 1)
             failures |= {job.photo: reason} if reason else {}
             done += not reason
     except KeyboardInterrupt:
@@ -152,6 +155,18 @@ def ready_model(given: argparse.Namespace) -> tuple[Segformer, ClassList]:
     if given.map and len(classes) > 256:
         raise UsersError(f"--map takes 256 classes, the numbers of one byte; these weights have {len(classes)}.")
     return model.to(device), classes
+
+
+@contextmanager
+def each_note_once(photo: str, noted: set[str]) -> Iterator[None]:
+    """Show what is warned of, with the photograph's name if there is one; not again what was said of another."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", UserWarning)
+        yield
+    for warning in told:
+        if (text := str(warning.message)) not in noted:
+            noted.add(text)
+            say(f"{photo}: {text}" if photo and photo not in text else text)
 
 
 def attempt(model: Segformer, job: Job, classes: ClassList, given: argparse.Namespace, alone: bool) -> str:

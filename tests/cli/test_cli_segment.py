@@ -456,3 +456,18 @@ def test_windows(run):
     assert "shown to the model in windows of 32×32" in out
     expected = se.segment(se.load_pretrained("5.pt"), "photo.png", window=32)
     assert np.array_equal(np.array(Image.open("map.png")), expected)
+
+
+def test_notes_say_of_which_photograph_and_each_once(run):
+    torch.save(se.Segformer(**SMALL, decoder_dim=16, channels=1).state_dict(), "grey.pt")
+    photographs("a.png", "b.png")
+    for name, brightest in (("dark.png", 700), ("darker.png", 300)):
+        values = np.linspace(0, brightest, 48 * 40).reshape(40, 48).astype(np.uint16)
+        Image.fromarray(values).save(name)
+    code, _, err = run("segment a.png b.png dark.png darker.png --weights grey.pt --out drawn")
+    notes = [line for line in re.split(r"[\r\n]+", err) if "note: " in line and "assumed" not in line]
+    assert code == 0
+    assert len(notes) == 3
+    assert "note: a.png: Nobody said what mean and standard deviation" in notes[0]
+    assert "note: dark.png: " in notes[1]
+    assert "note: darker.png: " in notes[2]
