@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import threading
+import zipfile
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -16,8 +17,10 @@ import pytest
 import torch
 from huggingface_hub import constants
 from published import SMALL, nvlabs, segmenter
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from samples import noise
+from samples import SMALL as OWN_SIZES
+from samples import noise, shaken
 
 import segformer_edu as se
 from segformer_edu.pretrained.read import read_weights
@@ -148,6 +151,132 @@ def test_something_else_under_the_name(tmp_path, name, content, reason):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=reason):
         se.load_pretrained(tmp_path / name)
+
+
+@pytest.fixture
+def own(tmp_path):
+    model = shaken(se.Segformer(**OWN_SIZES, decoder_dim=16, num_classes=3, class_names=("a", "b", "c"))).eval()
+    return se.save_pretrained(model, tmp_path / "own")
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.7, 0.9999])
+def test_one_bit_of_a_number_in_own_safetensors(own, share):
+    """safetensors has no checksum; this library's own files have."""
+    path = own / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    start = 8 + int.from_bytes(content[:8], "little")
+    content[start + int(share * (len(content) - start))] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"model\.safetensors cannot be read .* \(its checksum is wrong: a number or"):
+        se.load_pretrained(own)
+
+
+@pytest.mark.parametrize(("old", "new"), [(b"[1, 2, 3, 4]", b"[1, 2, 3, 2]"), (b'\\"a\\"', b'\\"o\\"')])
+def test_another_record_in_own_safetensors(own, old, new):
+    path = own / "model.safetensors"
+    content = path.read_bytes()
+    assert old in content
+    path.write_bytes(content.replace(old, new))
+    with pytest.raises(ValueError, match="checksum is wrong"):
+        se.load_pretrained(path)
+
+
+def test_own_safetensors_without_a_checksum(own, tmp_path):
+    """As versions before this one wrote them, and as another program leaves them."""
+    path = own / "model.safetensors"
+    with safe_open(path, framework="pt") as file:
+        record = file.metadata()["segformer_edu"]
+    save_file(load_file(path), tmp_path / "old.safetensors", metadata={"segformer_edu": record})
+    x = noise(1, 3, 40, 52)
+    with torch.no_grad():
+        assert torch.equal(se.load_pretrained(tmp_path / "old.safetensors")(x), se.load_pretrained(own)(x))
+
+
+@pytest.mark.parametrize(
+    "record", ["[]", "3", "{}", "[" * 100_000, '{"dims": 1, "heads": 2, "norm_eps": 3, "dialect": 4}']
+)
+def test_a_record_that_is_none(own, tmp_path, record):
+    save_file(load_file(own / "model.safetensors"), tmp_path / "w.safetensors", metadata={"segformer_edu": record})
+    with pytest.raises(ValueError, match=r"w\.safetensors"):
+        se.load_pretrained(tmp_path / "w.safetensors")
+
+
+def rezipped(path, new, compression=zipfile.ZIP_STORED, more=()):
+    """Write a zip of torch.save anew: compressed, with more in its first tensor."""
+    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(new, "w", compression, compresslevel=1) as written:
+        for name in archive.namelist():
+            with written.open(name, "w", force_zip64=True) as part:
+                part.write(archive.read(name))
+                for piece in more if name.endswith("/data/0") else ():
+                    part.write(piece)
+    return new
+
+
+def test_a_zip_written_anew_is_read(tmp_path, theirs):
+    torch.save(nvlabs(theirs.state_dict()), tmp_path / "weights.pth")
+    assert_same(se.load_pretrained(rezipped(tmp_path / "weights.pth", tmp_path / "again.pth")), theirs)
+
+
+def test_a_zip_that_unpacks_to_gigabytes(tmp_path, theirs):
+    torch.save(nvlabs(theirs.state_dict()), tmp_path / "weights.pth")
+    zeros = [bytes(1 << 24)] * 80
+    bomb = rezipped(tmp_path / "weights.pth", tmp_path / "bomb.pth", zipfile.ZIP_DEFLATED, zeros)
+    with pytest.raises(ValueError, match=r"bomb\.pth cannot .* \(it unpacks to more than it holds"):
+        se.load_pretrained(bomb)
+
+
+def test_two_parts_of_one_name_in_a_zip(tmp_path, theirs):
+    torch.save(nvlabs(theirs.state_dict()), tmp_path / "weights.pth")
+    with zipfile.ZipFile(tmp_path / "weights.pth", "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
+        archive.writestr("weights/data/0", b"other")
+    with pytest.raises(ValueError, match="unpacks to more than it holds"):
+        se.load_pretrained(tmp_path / "weights.pth")
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (torch.ones(1).expand(1 << 18, 1 << 18), "and its shapes need 27487"),
+        (torch.empty(4, 4, device="meta"), "sparse, or have no numbers"),
+        (torch.eye(4).to_sparse(), "sparse, or have no numbers"),
+        (torch.full((8,), 1e300, dtype=torch.double), "holds NaN or infinite values"),
+        (torch.ones(8, dtype=torch.complex64), "expected floating point"),
+        (torch.full((8,), float("nan")), "holds NaN or infinite values"),
+    ],
+    ids=["expanded", "meta", "sparse", "too large for float32", "complex", "NaN"],
+)
+@pytest.mark.parametrize("zipped", [True, False])
+def test_tensors_that_are_no_weights(tmp_path, theirs, value, reason, zipped):
+    state = nvlabs(theirs.state_dict()) | {"backbone.patch_embed1.norm.weight": value}
+    torch.save({"state_dict": state}, tmp_path / "w.pth", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(ValueError, match=rf"w\.pth.*{reason}"):
+        se.load_pretrained(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("name", ["\ud800", "\x1b[2J", "a" * 9000, "\0"])
+def test_what_a_file_says_can_be_shown(tmp_path, theirs, name):
+    torch.save(nvlabs(theirs.state_dict()) | {f"backbone.{name}": torch.ones(2, 2)}, tmp_path / "w.pth")
+    with pytest.raises(ValueError, match="names are those of NVlabs") as caught:
+        se.load_pretrained(tmp_path / "w.pth")
+    text = str(caught.value).removeprefix(str(tmp_path))
+    assert text.isprintable()
+    assert len(text) < 1100
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a": "\\ud800"}', "9" * 5000, '{"id2label": {"0": "\\udfff"}}'])
+def test_a_configuration_that_is_none(folder, text):
+    (folder / "config.json").write_text(text)
+    with pytest.raises(ValueError, match=r"config\.json (is no JSON|holds a)"):
+        se.load_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    "start", [b"\x80", b"\x80\x02", b"ustar", bytes(257) + b"ustar", b"PK", b"PK\x05\x06" + bytes(18)]
+)
+def test_beginnings_of_other_files(tmp_path, start):
+    (tmp_path / "w.pt").write_bytes(start + bytes(600))
+    with pytest.raises(ValueError, match=r"w\.pt cannot be read as weights"):
+        se.load_pretrained(tmp_path / "w.pt")
 
 
 @pytest.mark.parametrize("container", ["state_dict", "model", "model_state_dict"])
