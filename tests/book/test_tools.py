@@ -132,14 +132,14 @@ def test_the_book_is_not_rendered_from_a_failure(project, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("cell", "told"),
+    ("cell", "guard", "told"),
     [
-        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "SIGKILL): DeadKernelError: Kernel died"),
-        ("while True: pass", "while True: pass: A cell timed out while it was being executed, after 3 seconds."),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", 3600, "SIGKILL): DeadKernelError: Kernel died"),
+        ("while True: pass", 3, "while True: pass: A cell timed out while it was being executed, after 3 seconds."),
     ],
 )
-def test_a_kernel_that_dies_and_a_cell_without_end_are_told_as_well(tmp_path, cell, told):
-    said = execute.execute(write(tmp_path / "a.ipynb", cell), tmp_path / "executed.ipynb", guard=3)
+def test_a_kernel_that_dies_and_a_cell_without_end_are_told_as_well(tmp_path, cell, guard, told):
+    said = execute.execute(write(tmp_path / "a.ipynb", cell), tmp_path / "executed.ipynb", guard)
     assert said.splitlines()[-1].startswith("cell [1], ")
     assert said.splitlines()[-1].endswith(told)
 
