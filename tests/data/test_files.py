@@ -167,6 +167,13 @@ def test_files_that_cannot_be_opened(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"x{200} cannot be opened \(File name too long\); check the path"):
         open_picture("x" * 5000)
 
+    def missing(*_: object) -> None:
+        raise FileNotFoundError(2, "No such file or directory: 'gs'")  # a program that Pillow calls
+
+    monkeypatch.setattr(Image, "open", missing)
+    with pytest.raises(ValueError, match=r"a\.png cannot be opened .*'gs'"):
+        open_picture(tmp_path / "a.png")
+
     def forbidden(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
@@ -212,7 +219,7 @@ def test_formats_that_pillow_does_not_read(tmp_path, name):
     if head and name != "a.dng":  # which begins as a TIFF does
         (tmp_path / "a.png").write_bytes(content)
         with (tmp_path / "a.png").open("rb") as opened:
-            for source in (tmp_path / "a.png", content, io.BytesIO(content), opened):
+            for source in (tmp_path / "a.png", content, io.BytesIO(content), opened, piped(content)):
                 with pytest.raises(ValueError, match=message):
                     as_image(source)
 

@@ -39,6 +39,7 @@ def colours(labels: Labels) -> dict[tuple[int, int, int], int]:
         ({7: "road", 26: "vehicle", 27: "vehicle"}, ("road", "vehicle"), {7: 0, 26: 1, 27: 1}),
         ({"wall": 0, "tree": 1}, ("wall", "tree"), {0: 0, 1: 1}),
         ({"wall": "0", "tree": "1"}, ("wall", "tree"), {0: 0, 1: 1}),
+        ({"0": "7", "1": "8"}, ("7", "8"), {0: 0, 1: 1}),  # names that are numbers
         ({"road": [7], "vehicle": [26, 27, 28]}, ("road", "vehicle"), {7: 0, 26: 1, 27: 1, 28: 1}),
         ({"low": range(3), "high": range(3, 5)}, ("low", "high"), {0: 0, 1: 0, 2: 0, 3: 1, 4: 1}),
         ({"facade": 1, "decade": 2}, ("facade", "decade"), {1: 0, 2: 1}),  # digits of colours, all of them
