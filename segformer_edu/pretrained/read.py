@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import zipfile
 import zlib
@@ -26,6 +27,8 @@ WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "network",
 """Under these names trainings put a state dict among other things."""
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 SUFFIXES = {".bin", ".ckpt", ".json", ".pt", ".pth", ".safetensors"}
+FOLDER = 0x10
+"""The mark of a folder in a zip, of which PyTorch reads nothing, and leaves what stood in memory before."""
 BEGINNINGS = {
     b"version https://git-lfs": "a pointer of git-lfs, not the file itself: `git lfs pull` fetches that",
     b"<": "a web page, such as a site sends in place of a file that it wants a login for",
@@ -148,13 +151,15 @@ def read_pickle(path: Path, device: torch.device | str = "cpu") -> Any:
 def check_zip(path: Path) -> None:
     """Raise an exception if a zip is damaged, or is none of those that ``torch.save`` writes."""
     with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
+        names, parts = archive.namelist(), archive.infolist()
         if any(name.endswith("/constants.pkl") for name in names):
             raise ValueError("it is TorchScript, which is code")
-        if len(names) > len(set(names)) or sum(each.file_size for each in archive.infolist()) > path.stat().st_size:
+        if any(part.external_attr & FOLDER for part in parts):
+            raise ValueError("a part of it is marked as a folder")
+        if len(names) > len(set(names)) or sum(part.file_size for part in parts) > path.stat().st_size:
             raise ValueError("it unpacks to more than it holds; torch.save does not compress")
-        if part := archive.testzip():
-            raise ValueError(f"the checksum of {part} in it is wrong")
+        if wrong := archive.testzip():
+            raise ValueError(f"the checksum of {wrong} in it is wrong")
 
 
 def check_bulk(entries: Any, path: Path) -> None:
@@ -273,8 +278,9 @@ def shards(index: Path) -> list[str]:
 def read_shards(folder: Path, index: str) -> dict[str, torch.Tensor]:
     """Read the files of an index into one state dict."""
     names = shards(folder / index)
-    if missing := [name for name in names if not (folder / name).is_file()]:
-        raise FileNotFoundError(f"{folder / index} speaks of {', '.join(missing)}, not in the folder. Fetch the rest.")
+    if missing := [name for name in names if not os.path.isfile(folder / name)]:  # whatever a name: no exception
+        told = in_words(", ".join(missing), 200)
+        raise FileNotFoundError(f"{folder / index} speaks of {told}, not in the folder. Fetch the rest.")
     loaded: dict[str, torch.Tensor] = {}
     for name in names:
         part, _ = read_file(folder / name)

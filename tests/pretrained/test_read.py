@@ -225,6 +225,30 @@ def test_a_zip_that_unpacks_to_gigabytes(tmp_path, theirs):
         se.load_pretrained(bomb)
 
 
+def test_a_part_of_a_zip_that_is_marked_as_a_folder(tmp_path, theirs):
+    """PyTorch's reader takes nothing of it, and gives the numbers that stood in that memory before."""
+    path = tmp_path / "weights.pth"
+    torch.save(nvlabs(theirs.state_dict()), path)
+    with zipfile.ZipFile(path) as archive:
+        start = archive.start_dir
+    content = bytearray(path.read_bytes())
+    entry = content.index(b"PK\x01\x02", content.index(b"weights/data/7", start))
+    content[entry + 38] |= 0x10
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="a part of it is marked as a folder"):
+        se.load_pretrained(path)
+
+
+@pytest.mark.parametrize("name", ["9" * 5000, "\x7f", "\0", "", ".", "/"])
+def test_an_index_with_names_that_no_file_has(folder, name):
+    split(folder, "bin")
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": {"a": name}}))
+    with pytest.raises(FileNotFoundError, match=r"index\.json speaks of") as caught:
+        se.load_pretrained(folder)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 600
+
+
 def test_two_parts_of_one_name_in_a_zip(tmp_path, theirs):
     torch.save(nvlabs(theirs.state_dict()), tmp_path / "weights.pth")
     with zipfile.ZipFile(tmp_path / "weights.pth", "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
