@@ -42,8 +42,10 @@ def looked_at_size(height: int, width: int, size: tuple[int, int] | int | None =
             until its shorter side has 32 pixels.
     """
     if isinstance(size, tuple | list):
+        if len(size) != 2:
+            raise ValueError(f"size is {size!r}; expected (height, width), or one number for the longer side.")
         check_positive(height=size[0], width=size[1])
-        return size[0], size[1]
+        return int(size[0]), int(size[1])
     enlarged = max(1.0, SMALLEST / min(height, width)) * max(height, width)
     if size is None and max(height, width) <= LONGEST and enlarged == max(height, width):
         return height, width
@@ -94,28 +96,34 @@ def segment(
     if isinstance(image, list | tuple):
         options: dict[str, Any] = {"size": size, "window": window, "overlap": overlap, "probabilities": probabilities}
         return [segment(model, each, **options) for each in image]
-    channels = input_channels(model) or 3
-    picture = as_image(image, channels)
+    picture = as_image(image, channels_of(model, image))
     own = (picture.shape[-2], picture.shape[-1])
-    target = (
-        looked_at_size(*own, size)
-        if window is None or size is not None
-        else (max(SMALLEST, own[0]), max(SMALLEST, own[1]))
-    )
+    if window is None or size is not None:
+        target = looked_at_size(*own, size)
+    else:
+        target = (max(SMALLEST, own[0]), max(SMALLEST, own[1]))
     if size is None and target != own:
         warnings.warn(why_other_size(own, target), stacklevel=2)
     looked_at = picture if target == own else resize(picture, target)
-    statistics = statistics_of(model, channels)
-    with evaluating(model), torch.inference_mode():
-        if window is None:
-            logits = class_logits(model, looked_at[None], statistics)
+    parts = None if window is None else checked_window(window)
+    statistics = statistics_of(model, len(picture))
+    with evaluating(model), torch.no_grad():  # what is made in inference mode could not be changed by the caller
+        if parts is None or (parts[0] >= target[0] and parts[1] >= target[1]):
+            logits, covered = class_logits(model, looked_at[None], statistics), own
         else:
-            logits = windowed_logits(model, looked_at, statistics, checked_window(window), overlap)
+            logits = windowed_logits(model, looked_at, statistics, parts, overlap)
+            covered = covered_size(own, target)
         if probabilities:
-            found = probabilities_of(F.interpolate(logits, size=own, mode="bilinear"))[0].float()
+            found = probabilities_of(F.interpolate(logits, size=covered, mode="bilinear"))[0].float()
         else:
-            found = enlarged_classes(logits, own)[0]
-    return found.cpu().clone()  # outside of inference mode: an ordinary tensor, which can be changed
+            found = enlarged_classes(logits, covered)[0]
+    return found[..., : own[0], : own[1]].contiguous().cpu()
+
+
+def channels_of(model: nn.Module, image: Any) -> int:
+    """Return how many channels a model's pictures have: as it says, else as a tensor has them, else three."""
+    tensor = isinstance(image, torch.Tensor) and image.ndim in (3, 4) and image.shape[-1] not in (1, 3, 4)
+    return input_channels(model) or (image.shape[-3] if tensor else 3)
 
 
 def why_other_size(own: tuple[int, int], target: tuple[int, int]) -> str:
@@ -147,10 +155,11 @@ def checked_window(window: tuple[int, int] | int) -> tuple[int, int]:
 def windowed_logits(
     model: nn.Module, picture: torch.Tensor, statistics: Statistics, window: tuple[int, int], overlap: float
 ) -> torch.Tensor:
-    """Return the mean of the logits of overlapping parts of a picture, (1, K, H/4, W/4), rounded up.
+    """Return the mean of the logits of overlapping parts of a picture, (1, K, H/4, W/4), rounded up, or finer.
 
-    Parts lie on multiples of 4 pixels, so that logits of a quarter of the size, as SegFormer's, fall on one grid; other
-    models' are brought to it. At the right and lower edge up to 3 pixels are repeated.
+    Parts lie on multiples of 4 pixels, so that logits of a quarter of the size, as SegFormer's, fall on one grid. A
+    coarser model's are brought to it, a finer one's kept as they are. At the right and lower edge up to 3 pixels are
+    repeated.
 
     Args:
         model: see ``segment``.
@@ -168,14 +177,22 @@ def windowed_logits(
     total, count = torch.zeros(()), torch.zeros(())
     for top in corners(rows, height, overlap):
         for left in corners(columns, width, overlap):
-            down, right = slice(top, top + height), slice(left, left + width)
             part = padded[..., top * GRID : (top + height) * GRID, left * GRID : (left + width) * GRID]
-            logits = F.interpolate(class_logits(model, part, statistics), size=(height, width), mode="bilinear")
+            logits = class_logits(model, part, statistics)
+            fine = min(GRID, max(1, logits.shape[-2] // height))  # logits to a side of a cell; SegFormer's have one
+            logits = F.interpolate(logits, size=(height * fine, width * fine), mode="bilinear")
             if not total.ndim:
-                total, count = (logits.new_zeros(1, depth, rows, columns) for depth in (logits.shape[1], 1))
+                total, count = (logits.new_zeros(1, k, rows * fine, columns * fine) for k in (logits.shape[1], 1))
+            down, right = slice(top * fine, (top + height) * fine), slice(left * fine, (left + width) * fine)
             total[..., down, right] += logits
             count[..., down, right] += 1
-    return total / count
+    return total.div_(count)
+
+
+def covered_size(own: tuple[int, int], target: tuple[int, int]) -> tuple[int, int]:
+    """Return what ``windowed_logits`` covers of a picture looked at in ``target``, in pixels of its ``own`` size."""
+    height, width = (-(-side // GRID) * GRID * pixels // side for side, pixels in zip(target, own))
+    return height, width
 
 
 def corners(side: int, part: int, overlap: float) -> list[int]:

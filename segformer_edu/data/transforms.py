@@ -32,8 +32,13 @@ class Augmentation:
         """Change a batch: (B, C, H, W) in [0, 1] and whole numbers (B, H, W).
 
         What comes into view from outside is ``void``, which ``fit`` sets to its ``ignore_index``.
+
+        Raises:
+            TypeError: images of whole numbers, bytes say.
         """
-        masks = masks.long()
+        if not images.is_floating_point():
+            raise TypeError(f"The images are {images.dtype}; expected floats in [0, 1]: images.float() / 255.")
+        images, masks = images.to(torch.promote_types(images.dtype, torch.float32)), masks.long()
         batch = len(images)
         zoom, mirror, brightness, contrast, *shift = torch.rand(6, batch, generator=generator)
         low, high = self.zoom

@@ -54,7 +54,8 @@ def is_untouched(layer: nn.Module, kind: type[nn.Module]) -> bool:
 
     Built in chapter 10.
     """
-    hooked = any(getattr(layer, name) for name in HOOKS) or torch.nn.modules.module._has_any_global_hook()
+    everywhere = torch.nn.modules.module  # which also holds the hooks on all modules
+    hooked = any(getattr(layer, name) or getattr(everywhere, f"_global{name}") for name in HOOKS)
     return type(layer) is kind and not hooked and "forward" not in vars(layer)
 
 

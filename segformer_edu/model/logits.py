@@ -20,7 +20,17 @@ def input_channels(model: nn.Module) -> int | None:
     for name in ("channels", "num_channels"):  # ours, transformers'
         if isinstance(count := getattr(config, name, None), int):
             return count
-    return None
+    mean = said(model, "image_mean")
+    return None if mean is None else len(mean)
+
+
+def said(model: nn.Module, name: str) -> tuple[float, ...] | None:
+    """Return a model's ``image_mean`` or ``image_std``; what was set on a wrapper is handed to the model inside."""
+    inner = unwrapped(model)
+    if inner is not model and name in vars(model):
+        setattr(inner, name, vars(model)[name])
+    values = getattr(inner, name, None)
+    return None if values is None else tuple(torch.as_tensor(values, dtype=torch.float64).flatten().tolist())
 
 
 def statistics_of(model: nn.Module, channels: int) -> Statistics:
@@ -30,14 +40,19 @@ def statistics_of(model: nn.Module, channels: int) -> Statistics:
     0.5 and 0.25 are taken, with a warning that says how to give better ones.
 
     Raises:
-        ValueError: the model's numbers are not as many as there are channels.
+        ValueError: the model takes another number of channels.
     """
-    inner = unwrapped(model)
-    mean, std = getattr(inner, "image_mean", None), getattr(inner, "image_std", None)
+    expected = input_channels(model)
+    if expected not in (None, channels):
+        raise ValueError(
+            f"The images have {channels} channels, and the model takes {expected}; expected the same. Make the model "
+            f"with channels={channels}, or the data set (Folder(…, channels={expected}))."
+        )
+    mean, std = said(model, "image_mean"), said(model, "image_std")
     if (mean is None) != (std is None):
         raise ValueError(f"image_mean is {mean}, image_std {std}; expected both, or neither.")
     if mean is not None and std is not None:
-        return tuple(mean), tuple(std)
+        return mean, std
     if channels == 3:
         return IMAGENET_MEAN, IMAGENET_STD
     warnings.warn(
@@ -123,7 +138,8 @@ def modes_kept(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         for module, mode in modes:
-            module.training = mode
+            if module.training != mode:
+                module.train(mode)  # its children too, which come after it
 
 
 @contextmanager

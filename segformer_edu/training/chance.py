@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 ITEMS = 1_000_003  # apart from the seeds of augmentation, which count steps
 DRAWS = 2_000_003
+VALIDATIONS = 3_000_017
 
 
 def seed_all(seed: int) -> None:
@@ -63,6 +64,11 @@ class SeededItems(Dataset):
 def seed_step(seed: int, step: int) -> None:
     """Set every global generator for a step: for dropout, drop path, and what an augmentation draws globally."""
     seed_all(mixed(seed, DRAWS, step))
+
+
+def seed_validation(seed: int, step: int) -> None:
+    """Set every global generator for the validation after so many steps."""
+    seed_all(mixed(seed, VALIDATIONS, step))
 
 
 def mixed(seed: int, kind: int, count: int) -> int:

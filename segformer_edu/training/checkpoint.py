@@ -22,14 +22,13 @@ CONTENTS = {"model", "optimizer", "recipe", "history"}
 
 def check_writable(path: Path) -> None:
     """Raise ValueError if a checkpoint cannot be written there, before anything takes time."""
-    part = part_of(path)
     try:
-        if path.is_dir():
-            raise IsADirectoryError("it is a folder")
+        if path.exists() and not path.is_file():
+            raise OSError("it is a folder" if path.is_dir() else "it is no file")
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.touch()
-        part.unlink()
-    except OSError as error:
+        part_of(path).touch()
+        part_of(path).unlink()
+    except (OSError, ValueError) as error:  # a name with a zero byte, say
         raise ValueError(
             f"The checkpoint {path} cannot be written ({error}); expected the name of a file in a folder that can be "
             f"written to, such as checkpoint='run.pt'."

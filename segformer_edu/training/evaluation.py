@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
-
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from segformer_edu.model.logits import class_count, class_logits, evaluating, predicted, statistics_of
-from segformer_edu.training.items import Pairs, check_data, check_void, collate, stacks, void_of
+from segformer_edu.model.logits import (
+    class_count,
+    class_logits,
+    evaluating,
+    input_channels,
+    predicted,
+    statistics_of,
+)
+from segformer_edu.training.items import CheckedItems, Pairs, check_data, check_void, stacks, void_of, warned_of_255
 from segformer_edu.training.metrics import Scores, confusion_matrix
 
 
@@ -48,14 +53,16 @@ def evaluate(
     if device is not None:
         model.to(device)
     total = torch.zeros((), dtype=torch.int64)
-    statistics = None
-    loader = DataLoader(cast(Any, data), batch_size, collate_fn=collate)
-    with evaluating(model), torch.inference_mode():
+    statistics, settled = None, False
+    items = CheckedItems(data, input_channels(model) or 3)
+    loader = DataLoader(items, batch_size, collate_fn=list, generator=torch.Generator())  # not the global one
+    with evaluating(model), torch.no_grad():  # in inference mode the scores could not be added to
         for pairs in tqdm(loader, desc="evaluate", leave=False, disable=not progress):
             for images, masks in stacks(pairs):
                 statistics = statistics or statistics_of(model, images.shape[1])
+                settled = settled or warned_of_255(masks, ignore_index, void)
                 logits = class_logits(model, images, statistics)
                 check_void(ignore_index, void, class_count(logits))
                 prediction = predicted(F.interpolate(logits, size=masks.shape[-2:], mode="bilinear"))
                 total = total + confusion_matrix(prediction.cpu(), masks, class_count(logits), void)
-    return Scores(total.clone())  # outside of inference mode: an ordinary tensor, which can be added to
+    return Scores(total)

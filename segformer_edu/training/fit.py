@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,9 +13,9 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from segformer_edu.data.seeds import seeded_generator
-from segformer_edu.model.logits import modes_kept
+from segformer_edu.model.logits import input_channels, modes_kept
 from segformer_edu.training.chance import SeededItems, generators_kept, seed_step
-from segformer_edu.training.items import Pairs, check_data, check_sizes, collate, one_stack
+from segformer_edu.training.items import CheckedItems, Pairs, check_data, check_sizes, one_stack
 from segformer_edu.training.recipe import Recipe, batch_indices
 from segformer_edu.training.run import History, Run
 from segformer_edu.training.settings import Loss, Settings
@@ -46,9 +46,9 @@ def fit(
 ) -> History:
     """Train a model, in place.
 
-    Layers that are in evaluation mode while the model is in training mode were frozen on purpose, and stay so. Of a
-    model in evaluation mode everything is trained, but for norms without a parameter that learns. After training each
-    module is in the mode that it was in, and the global random generators are as they were.
+    Layers that are in evaluation mode while others are in training mode were frozen on purpose, and stay so. Of a model
+    in evaluation mode everything is trained, but for norms none of whose parameters learns. After training each module
+    is in the mode that it was in, and the global random generators are as they were.
 
     Args:
         model: takes normalised images (B, C, H, W), returns logits (B, num_classes, h, w) or an output that has them;
@@ -63,8 +63,9 @@ def fit(
             the mean cross-entropy by default.
         class_weights: for the default loss, how much a pixel of each class counts, one number a class.
         checkpoint: a file that is written at each validation, at the end, and when anything stops the training; where
-            it is there already, training goes on from it and ends with the same weights as if never interrupted. A
-            recipe with more steps goes on too, with the learning rate of the longer recipe.
+            it is there already, training goes on from it and ends with the same weights as if never interrupted, also
+            where the data set draws from the global generators of Python, NumPy and PyTorch. A recipe with more steps
+            goes on too, with the learning rate of the longer recipe.
         device: where to compute; CUDA, MPS or CPU by default, whichever is there.
         workers: processes that prepare the images, next to this one.
         on_step: called with the history after each step: ``pages.plots.LiveCurve()`` draws it in a notebook.
@@ -75,32 +76,33 @@ def fit(
 
     Raises:
         TypeError, ValueError: no data, items that are no such pairs, pictures of several sizes, class numbers that the
-            model does not have, a checkpoint that cannot be written or is of another recipe or model.
+            model does not have, nothing that learns, a checkpoint that cannot be written or is of another recipe or
+            model.
         FloatingPointError: a loss that is not finite.
 
     Source: chapter 7.
     """
     check_arguments(model, data, recipe, validation, loss, class_weights)
+    check_functions(augment=augment, loss=loss, on_step=on_step)
     settings = Settings.of(data, augment, ignore_index, loss, class_weights)
     with modes_kept(model), generators_kept():
         run = Run.start(model, recipe, torch.device(device or choose_device()), checkpoint, settings)
         start = len(run.history.losses)
         loader = DataLoader(
-            cast(Any, SeededItems(data, recipe.seed)),
+            SeededItems(CheckedItems(data, input_channels(model) or 3), recipe.seed),
             batch_sampler=Batches(start, len(data), recipe),
             num_workers=workers,
-            collate_fn=collate,
+            collate_fn=list,
+            generator=torch.Generator().manual_seed(recipe.seed),  # of the workers' seeds
         )
         bar = tqdm(loader, desc="train", initial=start, total=recipe.steps, leave=False, disable=not progress)
         try:
-            run.validate_if_due(validation)  # where the last run was stopped before it could
+            run.pause(validation)  # where the last run was stopped before it could
             for step, pairs in enumerate(bar, start):
                 seed_step(recipe.seed, step)
                 batch = settings.prepared(*one_stack(pairs), seeded_generator(recipe.seed, step))
                 bar.set_postfix(loss=f"{run.step(*batch):.3f}", refresh=False)
-                if run.is_due():
-                    run.validate_if_due(validation)
-                    run.save()
+                run.pause(validation)
                 if on_step is not None:
                     on_step(run.history)
         except KeyboardInterrupt:
@@ -134,6 +136,13 @@ class Batches:
             yield list(enumerate(batch_indices(step, self.length, self.recipe), step * self.recipe.batch_size))
 
 
+def check_functions(**values: Any) -> None:
+    """Raise TypeError for what is to be called and cannot be."""
+    for name, value in values.items():
+        if value is not None and not callable(value):
+            raise TypeError(f"{name} is {value!r:.60}; expected a function, or None.")
+
+
 def check_arguments(
     model: nn.Module, data: Pairs, recipe: Recipe, validation: Pairs | None, loss: Loss | None, class_weights: Any
 ) -> None:
@@ -144,6 +153,8 @@ def check_arguments(
     check_sizes(data, recipe.batch_size)
     if loss is not None and class_weights is not None:
         raise ValueError("loss and class_weights are both given; expected one: class_weights are for the default loss.")
+    if not any(value.requires_grad for value in model.parameters()):
+        raise ValueError("The model has no parameter that learns; expected one with requires_grad at least.")
     if any(value.dtype == torch.float16 for value in model.parameters()):
         raise TypeError(
             "The model's weights are float16, too coarse to be trained: steps round to nothing or overflow. Train in "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from numbers import Integral
 from typing import Any, Protocol
@@ -10,10 +11,12 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from PIL import Image
-from torch.utils.data import ConcatDataset, DataLoader, Subset
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, IterableDataset, Subset
 
 from segformer_edu.data.labels import VOID
+from segformer_edu.data.pairs import zeros_and_255
 from segformer_edu.data.pictures import as_image
+from segformer_edu.data.shapes import Shapes
 from segformer_edu.validation import check_finite
 
 IMAGES = ("image", "images", "pixel_values", "img")
@@ -32,7 +35,8 @@ class Pairs(Protocol):
 
 def check_data(data: Any) -> None:
     """Raise TypeError unless ``data`` can be indexed, ValueError if there is nothing to learn from."""
-    if isinstance(data, DataLoader) or not hasattr(data, "__getitem__") or not hasattr(data, "__len__"):
+    by_number = hasattr(data, "__getitem__") and hasattr(data, "__len__")
+    if not by_number or isinstance(data, DataLoader | IterableDataset | Mapping | str):
         raise TypeError(
             f"data is a {type(data).__name__}; expected a data set or a list of pairs, with a length and data[0]. "
             f"Batches are made here: give the data set itself, not a DataLoader."
@@ -46,15 +50,31 @@ def void_of(data: Any, given: int | str | None) -> int | None:
 
     Raises:
         TypeError: something else.
+        ValueError: data sets with several voids in one.
     """
     if given is None or (isinstance(given, Integral) and not isinstance(given, bool)):
         return None if given is None else int(given)
     if given != "data":
         raise TypeError(f"ignore_index is {given!r}; expected a whole number, None for no void, or 'data'.")
-    while isinstance(data, Subset):
-        data = data.dataset
-    told: int | None = getattr(data, "ignore_index", VOID)
-    return told
+    told = {getattr(part, "ignore_index", VOID) for part in parts_of(data)}
+    if len(told) > 1:
+        raise ValueError(
+            f"The data sets that were put together have the voids {', '.join(map(str, told))}; expected one. Say which "
+            f"number is void (ignore_index=…), and bring the others to it."
+        )
+    void: int | None = told.pop()
+    return void
+
+
+def parts_of(data: Any) -> Iterator[Any]:
+    """Yield the data sets that a subset or a concatenation is made of."""
+    if isinstance(data, Subset):
+        yield from parts_of(data.dataset)
+    elif isinstance(data, ConcatDataset):
+        for part in data.datasets:
+            yield from parts_of(part)
+    else:
+        yield data
 
 
 def check_void(given: int | str | None, void: int | None, classes: int) -> None:
@@ -66,13 +86,28 @@ def check_void(given: int | str | None, void: int | None, classes: int) -> None:
         )
 
 
-def as_pair(item: Any) -> Pair:
+def warned_of_255(masks: torch.Tensor, given: int | str | None, void: int | None) -> bool:
+    """Warn of class maps of 0 and 255 alone, of which 255 is void though nobody said so.
+
+    Returns:
+        Whether that is settled: warned of, or not the case. Maps of 0 alone leave it open.
+    """
+    settled = given != "data" or void != VOID or bool(((masks != 0) & (masks != VOID)).any())
+    if not settled and (masks == VOID).any():
+        warnings.warn(f"Class maps: {zeros_and_255('a batch', 'class 0')}", stacklevel=4)
+        return True
+    return settled
+
+
+def as_pair(item: Any, channels: int = 3) -> Pair:
     """Return an item of a data set as a picture and its class map.
 
     Args:
         item: (image, mask), also with more behind them; or a dictionary that has them under names such as "image" and
-            "mask", "pixel_values" and "labels". The image is (C, H, W): bytes, 16 bits, or numbers in [0, 1]; or a PIL
-            image. The mask is (H, W) or (1, H, W), of any type of whole numbers; or a PIL image of one channel.
+            "mask", "pixel_values" and "labels". The image is a tensor or an array (C, H, W), or an array (H, W, C):
+            bytes, 16 bits, or numbers in [0, 1]; or a PIL image. The mask is (H, W) or (1, H, W), of any type of whole
+            numbers; or a PIL image of one channel.
+        channels: of the picture that is made of a PIL image.
 
     Returns:
         The image, floats (C, H, W) in [0, 1], and the class map (H, W) of int64.
@@ -94,7 +129,10 @@ def as_pair(item: Any) -> Pair:
             warnings.warn(f"Items have {len(item)} parts; the first two are taken, image and mask.", stacklevel=2)
     else:
         raise TypeError(f"An item is a {type(item).__name__}; expected a pair (image, mask), or a dictionary of them.")
-    image, mask = as_picture(image), as_class_map(mask)
+    mask = as_class_map(mask)
+    if isinstance(image, np.ndarray) and image.shape[:2] == mask.shape != image.shape[1:]:
+        image = image.transpose(2, 0, 1)
+    image = as_picture(image, channels)
     if image.shape[-2:] != mask.shape:
         raise ValueError(
             f"An image has {tuple(image.shape[-2:])} pixels (height, width), its class map {tuple(mask.shape)}; "
@@ -103,13 +141,11 @@ def as_pair(item: Any) -> Pair:
     return image, mask
 
 
-def as_picture(value: Any) -> torch.Tensor:
+def as_picture(value: Any, channels: int = 3) -> torch.Tensor:
     """Return an image (C, H, W) as floats in [0, 1]; see ``as_pair``."""
     if isinstance(value, Image.Image):
-        return as_image(value)
-    if not isinstance(value, torch.Tensor | np.ndarray):
-        raise TypeError(f"An image is a {type(value).__name__}; expected a tensor (C, H, W) in [0, 1].")
-    image = torch.as_tensor(value)
+        return as_image(value, channels)
+    image = as_tensor(value, "An image", "a tensor (C, H, W) in [0, 1]")
     if image.ndim != 3 or not image.numel():
         raise ValueError(f"An image has shape {tuple(image.shape)}; expected (C, H, W), one picture.")
     if image.shape[-1] in (1, 3, 4) and image.shape[0] > 16:
@@ -129,22 +165,17 @@ def as_picture(value: Any) -> torch.Tensor:
             f"An image's values run from {low:.3g} to {high:.3g}; expected numbers in [0, 1]: {advice}. Where an "
             f"augmentation overshoots: image.clamp(0, 1)."
         )
-    return image
+    return image if image.dtype == torch.float64 else image.float()
 
 
 def as_class_map(value: Any) -> torch.Tensor:
     """Return a class map (H, W) of int64; see ``as_pair``."""
     value = np.array(value) if isinstance(value, Image.Image) else value
-    if isinstance(value, np.ndarray) and value.dtype.kind in "ui":
-        value = value.astype(np.int64)  # no tensor has every type of NumPy's
-    if not isinstance(value, torch.Tensor | np.ndarray):
-        raise TypeError(f"A class map is a {type(value).__name__}; expected a tensor (H, W) of whole numbers.")
-    mask = torch.as_tensor(value)
+    mask = as_tensor(value, "A class map", "a tensor (H, W) of whole numbers")
     if mask.is_floating_point() or mask.is_complex():
         raise TypeError(
-            f"A class map is {mask.dtype}, from {mask.min().item():.3g} to {mask.max().item():.3g}; expected whole "
-            f"numbers, one a class: mask.long(), if these are they. What ToTensor divided by 255 has to be multiplied "
-            f"back."
+            f"A class map is {mask.dtype}; expected whole numbers, one a class: mask.long(), if these are they. What "
+            f"ToTensor divided by 255 has to be multiplied back."
         )
     if mask.ndim == 3 and len(mask) == 1:
         mask = mask[0]
@@ -156,9 +187,45 @@ def as_class_map(value: Any) -> torch.Tensor:
     return mask.long()
 
 
-def collate(items: Sequence[Any]) -> list[Pair]:
-    """Return a batch's items as pairs; they may be of several sizes."""
-    return [as_pair(item) for item in items]
+def as_tensor(value: Any, what: str, expected: str) -> torch.Tensor:
+    """Return an array or a tensor as a tensor of its own.
+
+    Raises:
+        TypeError: something else, or an array of what is no numbers.
+    """
+    if isinstance(value, np.ndarray) and value.dtype.kind in "buif":
+        native = value.dtype.newbyteorder("=")
+        return torch.from_numpy(np.array(value, dtype=native, order="C"))  # no tensor counts backwards
+    if not isinstance(value, torch.Tensor) or value.layout != torch.strided:
+        kind = f"n array of {value.dtype}" if isinstance(value, np.ndarray) else f" {type(value).__name__}"
+        raise TypeError(f"{what} is a{kind}; expected {expected}.")
+    return value.detach()
+
+
+class CheckedItems(Dataset):
+    """A data set whose items are brought to one form; an error says which item it is.
+
+    Args:
+        data: the data set.
+        channels: of the pictures that are made of PIL images.
+    """
+
+    def __init__(self, data: Any, channels: int = 3) -> None:
+        self.data, self.channels = data, channels
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, index: int) -> Pair:
+        try:
+            item = self.data[index]
+        except StopIteration as error:  # it would end the training, or the evaluation, in silence
+            raise RuntimeError(f"Item {index}: the data set came to its end (StopIteration).") from error
+        try:
+            return as_pair(item, self.channels)
+        except (TypeError, ValueError) as error:
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"Item {index}: {error}") from error
 
 
 def stacks(pairs: Sequence[Pair]) -> Iterator[Pair]:
@@ -175,11 +242,17 @@ def one_stack(pairs: Sequence[Pair]) -> Pair:
     """Return pairs as one batch (B, C, H, W) and (B, H, W).
 
     Raises:
-        ValueError: pairs of several sizes.
+        ValueError: pairs of several sizes, or pictures of several numbers of channels.
     """
     found = list(stacks(pairs))
+    channels = {images.shape[1] for images, _ in found}
+    if len(channels) > 1:
+        raise ValueError(
+            f"Pictures of {' and '.join(map(str, sorted(channels)))} channels met in a batch; expected one number of "
+            f"channels. Grey as red, green and blue: image.expand(3, -1, -1)."
+        )
     if len(found) > 1:
-        raise several_sizes([tuple(images.shape[-2:]) for images, _ in found])
+        raise several_sizes(list(dict.fromkeys(tuple(images.shape[-2:]) for images, _ in found)))
     return found[0]
 
 
@@ -190,13 +263,14 @@ def check_sizes(data: Any, batch_size: int) -> None:
     it when a batch is made.
     """
     if batch_size > 1:
-        sizes = list(dict.fromkeys(known_sizes(data)))
+        known = (known_size(data, index) for index in range(len(data)))
+        sizes = list(dict.fromkeys(size for size in known if size is not None))
         if len(sizes) > 1:
             raise several_sizes(sizes)
 
 
 def several_sizes(sizes: Sequence[tuple[int, ...]]) -> ValueError:
-    """Say that pictures of several sizes met in a batch."""
+    """Say that pictures of several sizes, (height, width), meet in a batch."""
     return ValueError(
         f"Pictures of several sizes would meet in a batch: {', '.join(map(str, sizes[:4]))}"
         f"{', …' if len(sizes) > 4 else ''} (height, width); expected one size. Give the data set a size "
@@ -204,17 +278,16 @@ def several_sizes(sizes: Sequence[tuple[int, ...]]) -> ValueError:
     )
 
 
-def known_sizes(data: Any) -> Iterator[tuple[int, ...]]:
-    """Yield the (height, width) of the items that are at hand, or whose files' first bytes tell it."""
+def known_size(data: Any, index: int) -> tuple[int, ...] | None:
+    """Return the (height, width) of an item that is at hand, or whose file's first bytes tell it."""
     if isinstance(data, Subset):
-        if isinstance(data.dataset, list | tuple):
-            yield from known_sizes([data.dataset[index] for index in data.indices])
-        elif hasattr(data.dataset, "item_size"):
-            yield from (data.dataset.item_size(index) for index in data.indices)
-    elif isinstance(data, ConcatDataset):
-        for part in data.datasets:
-            yield from known_sizes(part)
-    elif hasattr(data, "item_size"):
-        yield from (data.item_size(index) for index in range(len(data)))
-    elif isinstance(data, list | tuple):
-        yield from (tuple(as_pair(item)[1].shape) for item in data)
+        return known_size(data.dataset, data.indices[index])
+    if isinstance(data, ConcatDataset):
+        part = bisect_right(data.cumulative_sizes, index)
+        return known_size(data.datasets[part], index - (data.cumulative_sizes[part - 1] if part else 0))
+    if isinstance(data, list | tuple):
+        return tuple(CheckedItems(data)[index][1].shape)
+    if isinstance(data, Shapes):
+        return data.size, data.size
+    size: tuple[int, ...] | None = data.item_size(index) if hasattr(data, "item_size") else None
+    return size

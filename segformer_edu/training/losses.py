@@ -25,11 +25,18 @@ def segmentation_loss(
         class_weights: how much a pixel of each class counts, (num_classes,); the mean is weighted likewise.
 
     Raises:
-        ValueError: a class that the model does not have, or another number of weights than of classes.
+        TypeError, ValueError: masks of other than whole numbers or of another shape, a class that the model does not
+            have, another number of weights than of classes.
 
     Source: chapter 7.
     """
     num_classes = class_count(logits)
+    if masks.is_floating_point() or masks.shape[:1] != logits.shape[:1] or masks.ndim != 3:
+        raise TypeError(
+            f"The masks are {masks.dtype} of shape {tuple(masks.shape)}; expected class numbers, whole ones, of shape "
+            f"({len(logits)}, H, W)."
+        )
+    masks = masks.long()
     check_classes(masks, num_classes, ignore_index)
     counted = torch.ones_like(masks, dtype=torch.bool) if ignore_index is None else masks != ignore_index
     targets = masks.where(counted, 0)

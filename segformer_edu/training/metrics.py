@@ -40,8 +40,9 @@ def confusion_matrix(
             f"prediction has shape {tuple(prediction.shape)}, target {tuple(target.shape)}; expected the same. "
             f"Logits at a quarter of the size have to be upsampled before argmax."
         )
+    prediction, target = prediction.long(), target.long()
     counted = torch.ones_like(target, dtype=torch.bool) if ignore_index is None else target != ignore_index
-    prediction, target = prediction[counted].long(), target[counted].long()
+    prediction, target = prediction[counted], target[counted]
     for name, values in (("prediction", prediction), ("target", target)):
         wrong = values[(values < 0) | (values >= num_classes)].unique().tolist()
         if wrong:

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import torch
 
-from segformer_edu.validation import check_positive
+from segformer_edu.validation import check_not_negative, check_positive
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,11 @@ class Recipe:
 
     def __post_init__(self) -> None:
         check_positive(steps=self.steps, batch_size=self.batch_size, validate_every=self.validate_every)
+        check_not_negative(warm_up=self.warm_up)
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate is {self.learning_rate}; expected a positive number, such as 1e-3.")
+        for name, value in vars(self).items():  # NumPy's numbers become plain ones, as a checkpoint has them
+            object.__setattr__(self, name, type(getattr(Recipe, name))(value))
 
     def rate(self, step: int) -> float:
         """Return the factor on the learning rate at a step, from 0 up."""

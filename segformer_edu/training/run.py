@@ -12,11 +12,10 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from segformer_edu.data.labels import VOID
-from segformer_edu.data.pairs import zeros_and_255
 from segformer_edu.data.pictures import Statistics
-from segformer_edu.model.config import SegformerConfig, unwrapped
-from segformer_edu.model.logits import class_logits, input_channels, statistics_of
+from segformer_edu.model.config import ConfiguredModule, SegformerConfig, unwrapped
+from segformer_edu.model.logits import class_logits, said, statistics_of
+from segformer_edu.training.chance import seed_validation
 from segformer_edu.training.checkpoint import (
     advice,
     check_model,
@@ -26,7 +25,7 @@ from segformer_edu.training.checkpoint import (
     write_checkpoint,
 )
 from segformer_edu.training.evaluation import evaluate
-from segformer_edu.training.items import Pairs
+from segformer_edu.training.items import Pairs, warned_of_255
 from segformer_edu.training.recipe import Recipe
 from segformer_edu.training.settings import Settings
 
@@ -64,6 +63,8 @@ class Run:
         settings: what the losses depend on beside these.
         saved: after how many steps the checkpoint was written.
         statistics: mean and standard deviation of each channel, known once the first batch is.
+        settled: whether class maps of 0 and 255 were warned of, or are known to be others.
+        buffers: the model's while a step is taken, as they were before it.
     """
 
     model: nn.Module
@@ -74,13 +75,15 @@ class Run:
     settings: Settings
     saved: int = 0
     statistics: Statistics | None = None
+    settled: bool = False
+    buffers: list[tuple[nn.Module, str, torch.Tensor]] = field(default_factory=list)
 
     @classmethod
     def start(
         cls, model: nn.Module, recipe: Recipe, device: torch.device, checkpoint: str | Path | None, settings: Settings
     ) -> Run:
         """Start a training, or go on with the one in ``checkpoint``."""
-        path = Path(checkpoint) if checkpoint else None
+        path = None if checkpoint is None else Path(checkpoint).expanduser()
         if path is not None:
             check_writable(path)
         train(model.to(device))
@@ -93,33 +96,33 @@ class Run:
     def step(self, images: torch.Tensor, masks: torch.Tensor, before: torch.Tensor) -> float:
         """Take one step down the gradient of a batch; return the loss before it.
 
-        Whatever goes wrong until the gradient is known, Ctrl-C among it, leaves the model as it was before the step.
+        A step is taken whole or, with ``rescue``, not at all: Ctrl-C may come between any two lines.
 
         Raises:
             ValueError: class numbers that the model does not have.
             FloatingPointError: a loss that is not finite.
         """
-        buffers = [(buffer, buffer.clone()) for buffer in self.model.buffers()]
-        try:
-            loss = self.loss(images, masks, before)
-            self.optimizer.zero_grad()
-            loss.backward()
-        except BaseException:
-            for buffer, value in buffers:  # BatchNorm's statistics moved with the forward pass
-                buffer.copy_(value)
-            raise
+        self.buffers = [
+            (module, name, buffer.clone())  # BatchNorm's statistics move with the forward pass
+            for module in self.model.modules()
+            for name, buffer in module.named_buffers(recurse=False)
+        ]
+        loss = self.loss(images, masks, before)
+        self.optimizer.zero_grad()
+        loss.backward()
         with undivided():
             for group in self.optimizer.param_groups:
                 group["lr"] = self.recipe.learning_rate * self.recipe.rate(len(self.history.losses))
             self.optimizer.step()
             self.history.losses.append(loss.item())
+            self.buffers = []
         return self.history.losses[-1]
 
     def loss(self, images: torch.Tensor, masks: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
         """Return the loss of a batch."""
-        if self.statistics is None:
-            self.look_at_first(images, before)
-        logits = class_logits(self.model, images, cast(Statistics, self.statistics))
+        self.statistics = self.statistics or statistics_of(self.model, images.shape[1])
+        self.settled = self.settled or warned_of_255(before, self.settings.given, self.settings.void)
+        logits = class_logits(self.model, images, self.statistics)
         loss = self.settings.loss_of(logits, masks.to(logits.device), before.to(logits.device))
         if not torch.isfinite(loss):
             raise FloatingPointError(
@@ -128,30 +131,18 @@ class Run:
             )
         return loss
 
-    def look_at_first(self, images: torch.Tensor, masks: torch.Tensor) -> None:
-        """Check of the first batch what no single item tells."""
-        channels = input_channels(self.model)
-        if channels not in (None, images.shape[1]):
-            raise ValueError(
-                f"The images have {images.shape[1]} channels, and the model takes {channels}; expected the same. Make "
-                f"the model with channels={images.shape[1]}, or the data set (Folder(…, channels={channels}))."
-            )
-        self.statistics = statistics_of(self.model, images.shape[1])
-        found = set(masks.unique().tolist())
-        if self.settings.void == VOID and found == {0, VOID} and not isinstance(self.settings.given, int):
-            warnings.warn(f"Class maps: {zeros_and_255('the first batch', 'class 0')}", stacklevel=5)
-
-    def is_due(self) -> bool:
-        """Say whether the model is to be evaluated and saved after the steps so far."""
+    def pause(self, validation: Pairs | None) -> None:
+        """Evaluate the model on ``validation``, if there is any, and save, if it is time and not done yet."""
         done = len(self.history.losses)
-        return bool(done) and (done % self.recipe.validate_every == 0 or self.history.finished)
-
-    def validate_if_due(self, validation: Pairs | None) -> None:
-        """Note the mIoU on ``validation``, if there is any and it is time."""
-        done = len(self.history.losses)
-        if validation is not None and self.is_due() and done not in self.history.validations:
+        if not done or (done % self.recipe.validate_every and not self.history.finished):
+            return
+        is_new = validation is not None and done not in self.history.validations
+        if validation is not None and is_new:
+            seed_validation(self.recipe.seed, done)
             scores = evaluate(self.model, validation, ignore_index=self.settings.given, progress=False)
             self.history.validations[done] = scores.mean_iou
+        if is_new or self.saved < done:
+            self.save()
 
     def save(self) -> None:
         """Write the checkpoint, if there is to be one; a full disk does not stop the training."""
@@ -165,20 +156,23 @@ class Run:
             what = "the training is done" if last else "training goes on, and tries again at the next validation"
             warnings.warn(
                 f"The checkpoint {self.path} could not be written ({error}); the earlier one is untouched, and {what}.",
-                stacklevel=3,
+                stacklevel=4,
             )
             if last:
                 self.elsewhere()
 
     def rescue(self) -> None:
-        """Write the checkpoint once more if steps were taken since, whatever it was that stopped the training."""
-        if self.path is None or len(self.history.losses) <= self.saved:
-            return
+        """Undo a step that was not taken whole, and save the others, whatever it was that stopped the training."""
         with undivided():
+            for module, name, value in self.buffers:
+                getattr(module, name).copy_(value)
+            self.buffers = []
+            if self.path is None or len(self.history.losses) <= self.saved:
+                return
             try:
                 self.write(self.path)
                 self.saved = len(self.history.losses)
-            except OSError as error:
+            except Exception as error:  # what stopped the training is told, not this
                 warnings.warn(f"The checkpoint {self.path} could not be written ({error}).", stacklevel=3)
                 self.elsewhere()
 
@@ -223,6 +217,7 @@ class Run:
             self.check_recipe(saved["recipe"], len(losses), path)
             self.compare(saved.get("settings") or {}, path)
             check_model(self.model, saved, path)
+            self.take_statistics(saved.get("config") or {}, path)
             self.check_optimizer(saved["optimizer"], path)
             self.model.load_state_dict(saved["model"])
             self.optimizer.load_state_dict(saved["optimizer"])
@@ -265,16 +260,35 @@ class Run:
         if other:
             warnings.warn(f"{path} goes on with other settings: {'; '.join(other)}.", stacklevel=5)
 
+    def take_statistics(self, config: dict[str, Any], path: Path) -> None:
+        """Take up the mean and standard deviation that a training's pictures were normalised with.
+
+        Raises:
+            ValueError: the model says others.
+        """
+        model = unwrapped(self.model)
+        for name in ("image_mean", "image_std") if isinstance(model, ConfiguredModule) else ():
+            own, kept = said(self.model, name), config.get(name)
+            if own is None:
+                setattr(model, name, kept)
+            elif kept is None or list(own) != list(kept):
+                raise ValueError(f"{path} was made with {name} {kept}, and the model has {own}. {advice(path)}")
+
     def whereabouts(self) -> str:
         """Say where the work so far is."""
         if self.path is None:
             return "The model keeps what it has learned; with checkpoint=, fit can go on later."
+        if self.saved < len(self.history.losses):
+            return "The model keeps what it has learned."
+        if not self.saved:
+            return "There is nothing to save yet."
         return f"Saved to {self.path}: the same call goes on from there."
 
 
 def train(model: nn.Module) -> None:
     """Put a model into training mode, but for what was frozen; see ``fit``."""
-    if unwrapped(model).training:
+    layers = [module for module in model.modules() if list(module.parameters(recurse=False))]
+    if unwrapped(model).training and any(layer.training for layer in layers):
         return  # what is in evaluation mode inside was put there
     frozen = [module for module in model.modules() if isinstance(module, _NormBase) and is_frozen(module)]
     model.train()

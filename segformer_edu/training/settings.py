@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -14,7 +13,7 @@ import torch.nn.functional as F
 from segformer_edu.data.labels import WIDE_VOID
 from segformer_edu.data.transforms import Augmentation
 from segformer_edu.model.logits import class_count
-from segformer_edu.training.items import Pairs, check_void, void_of
+from segformer_edu.training.items import Pairs, as_pair, check_void, one_stack, void_of
 from segformer_edu.training.losses import check_classes, segmentation_loss
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -44,9 +43,7 @@ class Settings:
     def of(cls, data: Pairs, augment: Any, given: int | str | None, loss: Loss | None, weights: Any) -> Settings:
         """Bring a user's arguments to one form."""
         void = void_of(data, given)
-        tensor = None if weights is None else torch.as_tensor(weights, dtype=torch.float32).flatten()
-        if tensor is not None and not (torch.isfinite(tensor).all() and (tensor >= 0).all() and tensor.any()):
-            raise ValueError(f"class_weights is {tensor.tolist()}; expected finite numbers from 0 up, not all 0.")
+        tensor = None if weights is None else checked_weights(weights)
         described = {
             "pairs": str(len(data)),
             "ignore_index": str(void),
@@ -54,26 +51,63 @@ class Settings:
             "loss": in_words(loss),
             "class_weights": str(None if tensor is None else tensor.tolist()),
         }
-        if isinstance(augment, Augmentation):
-            augment = partial(augment, void=WIDE_VOID if void is None else void)
         return cls(augment, void, given, loss, tensor, described)
+
+    @property
+    def outside(self) -> int:
+        """The number of what comes into view from outside of a picture: void, or -100 where a data set has none."""
+        return WIDE_VOID if self.void is None else self.void
 
     def prepared(self, images: torch.Tensor, masks: torch.Tensor, generator: torch.Generator) -> tuple[Any, ...]:
         """Return a batch changed by the augmentation, and its masks as they were before."""
-        changed = (images, masks) if self.augment is None else self.augment(images, masks, generator)
-        return *changed, masks
+        if self.augment is None:
+            return images, masks, masks
+        if isinstance(self.augment, Augmentation):
+            return *self.augment(images, masks, generator, self.outside), masks
+        changed = self.augment(images, masks, generator)
+        if not isinstance(changed, tuple | list) or len(changed) != 2:
+            raise TypeError(f"augment returned a {type(changed).__name__}; expected a pair (images, masks).")
+        return *one_stack([as_pair(pair) for pair in zip(*changed)]), masks  # one's own may return anything
 
     def loss_of(self, logits: torch.Tensor, masks: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
         """Return the loss of a batch; ``before`` are the class maps as the data set has them."""
         check_void(self.given, self.void, class_count(logits))
-        check_classes(before, class_count(logits), self.void)
-        if self.loss is not None:
-            found = self.loss(F.interpolate(logits, size=masks.shape[-2:], mode="bilinear"), masks)
-            if not isinstance(found, torch.Tensor) or found.ndim:
-                raise TypeError(f"loss returned {found!r:.60}; expected one number, a tensor without dimensions.")
-            return found
-        void = WIDE_VOID if self.void is None else self.void  # what came into view from outside, where there is no void
-        return segmentation_loss(logits, masks, void, self.class_weights)
+        if self.augment is None or isinstance(self.augment, Augmentation):
+            check_classes(before, class_count(logits), self.void)
+        else:  # one's own may have given the classes other numbers
+            check_classes(masks, class_count(logits), self.outside)
+        if self.loss is None:
+            return segmentation_loss(logits, masks, self.outside, self.class_weights)
+        ignored = getattr(self.loss, "ignore_index", self.outside)  # PyTorch's losses have it, -100 unless told
+        if ignored != self.outside and (masks == self.outside).any():
+            raise ValueError(
+                f"loss has ignore_index={ignored}, and pixels without a class are {self.outside} here; expected the "
+                f"same: {type(self.loss).__name__}(ignore_index={self.outside})."
+            )
+        found = self.loss(F.interpolate(logits, size=masks.shape[-2:], mode="bilinear"), masks)
+        if not isinstance(found, torch.Tensor) or found.ndim or not found.requires_grad:
+            raise TypeError(
+                f"loss returned {found!r:.60}; expected one number to go downhill on: a tensor without dimensions that "
+                f"is computed from the logits."
+            )
+        return found
+
+
+def checked_weights(weights: Any) -> torch.Tensor:
+    """Return the weights of classes as floats (num_classes,).
+
+    Raises:
+        TypeError, ValueError: something else, numbers below 0, or zeros alone.
+    """
+    try:
+        tensor = torch.as_tensor(weights, dtype=torch.float32).detach().cpu()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"class_weights is {weights!r:.60}; expected one number a class, in their order.") from error
+    if tensor.ndim != 1 or not (torch.isfinite(tensor).all() and (tensor >= 0).all() and tensor.any()):
+        raise ValueError(
+            f"class_weights is {tensor.tolist()}; expected one number a class, finite, from 0 up, and not all 0."
+        )
+    return tensor
 
 
 def in_words(value: Any) -> str:

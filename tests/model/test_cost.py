@@ -27,7 +27,7 @@ def counted(model: nn.Module, x: torch.Tensor) -> int:
 
     It hooks all modules, at which the fast leaves step aside; here they are to be counted as they run.
     """
-    unseen = patch("torch.nn.modules.module._has_any_global_hook", return_value=False)
+    unseen = patch("segformer_edu.model.fast.HOOKS", ())
     with FlopCounterMode(display=False) as counter, torch.no_grad(), unseen:
         model(x)
     return counter.get_total_flops() // 2
