@@ -54,9 +54,10 @@ def read(sample: Sample, folder: Path) -> Read:
 
 
 def read_weights(source: Path, **options: Any) -> Read:
-    """Read weights; what cannot be seen in them, heads and eps, counts too."""
+    """Read weights; what cannot be seen in them and changes answers counts too."""
     model = se.load_pretrained(source, **options)
-    return {**model.state_dict(), "heads": model.config.heads, "eps": model.config.norm_eps}
+    names = ("heads", "norm_eps", "image_mean", "image_std")
+    return {**model.state_dict(), **{name: getattr(model.config, name) for name in names}}
 
 
 def read_checkpoint(source: Path) -> Read:

@@ -96,6 +96,7 @@ def started(training: Training, folder: Path, on_step: Callable[[History], objec
     try:
         os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
         sys.stderr = (folder / "said.txt").open("a", buffering=1)
+        os.dup2(sys.stderr.fileno(), 2)  # what its worker says when it finds itself alone
         warnings.showwarning = lambda message, *_, **__: print(message, file=sys.stderr)
         train(training, folder, on_step)
         code = 0

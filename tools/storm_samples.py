@@ -94,7 +94,9 @@ def small_model(parts: se.Parts = se.PAPER, **options: Any) -> se.Segformer:
 
     torch.manual_seed(0)
     own = {"decoder_dim": 16, "num_classes": 5, "class_names": CLASSES, "parts": parts}
-    return shaken(se.Segformer(**SMALL | own | options)).eval()
+    model = shaken(se.Segformer(**SMALL | own | options)).eval()
+    model.image_mean, model.image_std = (0.4, 0.5, 0.6), (0.2, 0.2, 0.3)
+    return model
 
 
 def own_weights() -> Iterator[Sample]:
@@ -103,7 +105,7 @@ def own_weights() -> Iterator[Sample]:
         folder = se.save_pretrained(small_model(), Path(made))
         files = {path.name: path.read_bytes() for path in folder.iterdir()}
     whole = files["model.safetensors"]
-    yield Sample("own folder", "weights", files, ("model.safetensors", "config.json"))
+    yield Sample("own folder", "weights", files, ("model.safetensors", "config.json"), checked=True)
     yield Sample("own .safetensors", "weights", {"w.safetensors": whole}, ("w.safetensors",), "w.safetensors", True)
     yield from pickles("own .pt", small_model().state_dict())
 

@@ -206,13 +206,16 @@ def unwrap(loaded: Any, path: Path) -> tuple[Any, Mapping[str, Any] | None]:
     return loaded, records[min(records, key=len)] if records else written
 
 
-def check_one_function(one: Mapping[str, Any], other: Mapping[str, Any], where: str) -> None:
+def check_one_function(
+    one: Mapping[str, Any], other: Mapping[str, Any], where: str, names: tuple[str, ...] = ("heads", "norm_eps")
+) -> None:
     """Raise ValueError if two records, of the same weights, are of two functions."""
-    for name in ("heads", "norm_eps"):
-        if plain(one[name]) != plain(other[name]):
+    for name in names:
+        first, second = plain(one.get(name)), plain(other.get(name))
+        if first != second:
             raise ValueError(
-                f"{where} records of two models: {name} {plain(one[name])} and {plain(other[name])}. Was a part "
-                f"exchanged, or a file replaced? Save the model anew with save_pretrained."
+                f"{where} records of two models: {name} {first} and {second}. Was a part exchanged, or a file "
+                f"replaced? Save the model anew with save_pretrained."
             )
 
 
@@ -243,7 +246,8 @@ def read_folder(folder: Path) -> WeightFile:
         if (folder / name).is_file():
             entries, inside = read_file(folder / name)
             if record is not None and inside is not None:
-                check_one_function(record, inside, f"{folder / name} and {CONFIGURATION} have")
+                where, statistics = f"{folder / name} and {CONFIGURATION} have", ("image_mean", "image_std")
+                check_one_function(record, inside, where, ("heads", "norm_eps", *statistics))
             return WeightFile(entries, record or inside, description)
     for name in INDEX:
         if (folder / name).is_file():

@@ -181,6 +181,20 @@ def test_another_record_in_own_safetensors(own, old, new):
         se.load_pretrained(path)
 
 
+def test_other_statistics_in_own_config(own):
+    """They change what the model sees; names and rates of dropping may be edited there."""
+    path = own / "config.json"
+    described = json.loads(path.read_text())
+    path.write_text(
+        json.dumps(described | {"segformer_edu": described["segformer_edu"] | {"class_names": list("xyz")}})
+    )
+    assert se.load_pretrained(own).class_names == ("x", "y", "z")
+    statistics = {"image_mean": [0.1, 0.1, 0.1], "image_std": [1, 1, 1]}
+    path.write_text(json.dumps(described | {"segformer_edu": described["segformer_edu"] | statistics}))
+    with pytest.raises(ValueError, match=r"records of two models: image_mean \[0\.1, 0\.1, 0\.1\] and None"):
+        se.load_pretrained(own)
+
+
 def test_own_safetensors_without_a_checksum(own, tmp_path):
     """As versions before this one wrote them, and as another program leaves them."""
     path = own / "model.safetensors"
