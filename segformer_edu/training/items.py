@@ -15,13 +15,11 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset, IterableDataset
 
 from segformer_edu.data.labels import VOID
 from segformer_edu.data.pairs import zeros_and_255
-from segformer_edu.data.pictures import as_image
+from segformer_edu.data.pictures import IMAGE_KEYS, SLACK, as_image
 from segformer_edu.data.shapes import Shapes
 from segformer_edu.validation import check_finite
 
-IMAGES = ("image", "images", "pixel_values", "img")
-MASKS = ("mask", "masks", "labels", "label", "segmentation", "segmentation_mask", "annotation", "target")
-SLACK = 1e-3  # beyond [0, 1], for what rounding does
+MASK_KEYS = ("mask", "masks", "labels", "label", "segmentation", "segmentation_mask", "annotation", "target")
 Pair = tuple[torch.Tensor, torch.Tensor]
 
 
@@ -116,7 +114,7 @@ def as_pair(item: Any, channels: int = 3) -> Pair:
         TypeError, ValueError: something else.
     """
     if isinstance(item, Mapping):
-        names = [next((name for name in known if name in item), None) for known in (IMAGES, MASKS)]
+        names = [next((name for name in known if name in item), None) for known in (IMAGE_KEYS, MASK_KEYS)]
         if None in names:
             raise TypeError(
                 f"An item has {', '.join(map(repr, item))}; expected a pair (image, mask), or a dictionary with "
