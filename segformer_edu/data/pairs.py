@@ -201,12 +201,11 @@ class PairedPictures(Dataset):
         if self.size is not None:
             return self.size
         try:
-            if path.suffix.lower() != ".npy":
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")
-                    with Image.open(path) as picture:
-                        return upright_size(picture)
-        except Exception:  # a damaged file raises anything; reading it to its end puts it in words
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                with Image.open(path) as picture:
+                    return upright_size(picture)
+        except Exception:  # an array, or a damaged file, which raises anything; reading it puts it in words
             pass
         image, _ = self.read_image(path)
         return image.shape[-2], image.shape[-1]

@@ -140,6 +140,12 @@ def test_names_of_other_systems(lay, form):
         assert len(made(folder, mask_pattern=pattern, names=names)) == 1
 
 
+def test_folders_of_other_systems(lay):
+    names = [(unicodedata.normalize(form, "ü"), "o") for form in ("NFD", "NFC")]
+    folder = lay(*(f"{place}/{part}/a.png" for place, parts in zip("im", names) for part in parts))
+    assert len(made(folder)) == 2
+
+
 def test_what_is_left_out_is_told(lay):
     folder = lay("i/a.jpg", "m/a.png", "m/b.png", "i/b.heic", "i/c.dng", "i/d", "i/e.json", "i/f.nii.gz", "m/g.jxl")
     with pytest.warns(UserWarning, match=r"Pairs taken: 1\. Left out: ") as caught:
