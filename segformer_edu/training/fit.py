@@ -85,7 +85,7 @@ def fit(
     check_arguments(model, data, recipe, validation, loss, class_weights)
     check_functions(augment=augment, loss=loss, on_step=on_step)
     settings = Settings.of(data, augment, ignore_index, loss, class_weights)
-    with modes_kept(model), generators_kept():
+    with modes_kept(model), generators_kept(), torch.enable_grad():
         run = Run.start(model, recipe, torch.device(device or choose_device()), checkpoint, settings)
         start = len(run.history.losses)
         loader = DataLoader(
