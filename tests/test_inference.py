@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -10,8 +13,9 @@ from PIL import Image
 from samples import SMALL
 
 from segformer_edu import Segformer, inference, segment
-from segformer_edu.data import normalize
+from segformer_edu.data import Shapes, normalize
 from segformer_edu.inference import as_image, enlarged_classes, looked_at_size
+from segformer_edu.training import Recipe, fit
 
 
 @pytest.fixture(scope="module")
@@ -190,3 +194,169 @@ def test_model_of_whole_images_is_refused(array):
     model = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, 10))
     with pytest.raises(ValueError, match=r"shape \(1, 10\); expected logits.*whole images.*num_classes"):
         segment(model, array)
+
+
+def test_results_are_ordinary_tensors(model, array):
+    for found in (segment(model, array), segment(model, array, probabilities=True)):
+        found[found == 2] = 0
+        found += found.clone()
+        assert not found.is_inference()
+        assert pickle.loads(pickle.dumps(found)).equal(found)
+        assert found.view(-1).shape == (found.numel(),)
+    weight = torch.ones((), requires_grad=True)
+    (weight * segment(model, array, probabilities=True)).sum().backward()
+    assert weight.grad == pytest.approx(45 * 70)
+
+
+def test_probabilities_are_the_enlarged_logits_softmax(model, array):
+    image = torch.from_numpy(array).permute(2, 0, 1)[None] / 255
+    with torch.no_grad():
+        logits = F.interpolate(model.eval()(normalize(image)), size=(45, 70), mode="bilinear")[0]
+    found = segment(model, array, probabilities=True)
+    torch.testing.assert_close(found, logits.softmax(0))
+    torch.testing.assert_close(found.sum(0), torch.ones(45, 70))
+    assert torch.equal(found.argmax(0), segment(model, array))
+
+
+def test_bytes_open_files_and_several_pictures(model, array, tmp_path):
+    expected = segment(model, array)
+    Image.fromarray(array).save(tmp_path / "a.png")
+    content = (tmp_path / "a.png").read_bytes()
+    with open(tmp_path / "a.png", "rb") as file:
+        found = segment(model, [content, io.BytesIO(content), file, array, tmp_path / "a.png"])
+    assert len(found) == 5
+    assert all(torch.equal(each, expected) for each in found)
+    assert segment(model, []) == []
+    both = segment(model, (array, array[:40]), probabilities=True)
+    assert [tuple(each.shape) for each in both] == [(4, 45, 70), (4, 40, 70)]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (16, 16), (5, 900), (31, 200)])
+def test_small_pictures_are_enlarged_and_it_is_said(model, size):
+    for options in ({}, {"window": 64}):
+        with pytest.warns(UserWarning, match=f"has {size[0]}×{size[1]} pixels.*32 is the least"):
+            assert segment(model, torch.rand(3, *size), **options).shape == size
+
+
+@pytest.mark.parametrize("size", [(32,), (1, 2, 3), []])
+def test_sizes_of_other_lengths(model, array, size):
+    with pytest.raises(ValueError, match=r"expected \(height, width\), or one number"):
+        segment(model, array, size=size)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"window": 31}, ValueError, "at least 32 pixels"),
+        ({"window": (64, 64, 64)}, ValueError, r"expected \(height, width\)"),
+        ({"window": "64"}, TypeError, "expected a positive whole number"),
+        ({"window": 32, "overlap": 1}, ValueError, "overlap is 1; expected a fraction"),
+        ({"window": 32, "overlap": -0.1}, ValueError, "overlap is -0.1"),
+    ],
+)
+def test_windows_that_are_none(model, array, options, error, message):
+    with pytest.raises(error, match=message):
+        segment(model, array, **options)
+
+
+class Mean(torch.nn.Module):
+    """Each logit is the mean of the pixels that it stands for: parts of a picture give what the whole gives."""
+
+    def __init__(self, side):
+        super().__init__()
+        self.side, self.seen = side, []
+
+    def forward(self, x):
+        self.seen.append(tuple(x.shape[-2:]))
+        return F.avg_pool2d(x, self.side, ceil_mode=True) if self.side > 1 else x
+
+
+@pytest.mark.parametrize("side", [1, 2, 4])
+@pytest.mark.parametrize("overlap", [0, 1 / 3, 0.9])
+def test_windows_of_a_local_model_give_what_the_whole_gives(side, overlap):
+    picture = torch.rand(3, 96, 120)
+    whole, parts = Mean(side), Mean(side)
+    expected = segment(whole, picture, probabilities=True)
+    found = segment(parts, picture, window=(40, 64), overlap=overlap, probabilities=True)
+    assert whole.seen == [(96, 120)]
+    assert set(parts.seen) == {(40, 64)}
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
+def slide(model, picture, window, overlap):
+    """Enlarge each part's logits to the part's size, average, take the largest: mmsegmentation's slide mode."""
+    sides = picture.shape[-2:]
+    corners = []
+    for side, part in zip(sides, window):
+        step = int(part * (1 - overlap))
+        starts = range(0, max(side - part + step - 1, 0) // step * step + 1, step)
+        corners.append([min(start, side - part) for start in starts])
+    total, count = torch.zeros(4, *sides), torch.zeros(sides)
+    for top in corners[0]:
+        for left in corners[1]:
+            place = ..., slice(top, top + window[0]), slice(left, left + window[1])
+            with torch.no_grad():
+                logits = model(normalize(picture[place])[None])
+            total[place] += F.interpolate(logits, size=window, mode="bilinear")[0]
+            count[place] += 1
+    return (total / count).argmax(0)
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """A model whose outlines are where the shapes' are."""
+    torch.manual_seed(0)
+    learner = Segformer(**SMALL | {"dims": (16, 32, 32, 32), "heads": (1, 2, 2, 2)}, decoder_dim=16)
+    fit(learner, Shapes(256, size=64), Recipe(steps=60, batch_size=8, learning_rate=5e-3), progress=False, device="cpu")
+    return learner.eval()
+
+
+def tiles(rows, columns):
+    items = [Shapes(rows * columns, size=64, seed=3)[index] for index in range(rows * columns)]
+    picture, mask = ([item[part] for item in items] for part in (0, 1))
+    lines = range(0, rows * columns, columns)
+    return (torch.cat([torch.cat(each[line : line + columns], -1) for line in lines], -2) for each in (picture, mask))
+
+
+@pytest.mark.parametrize("size", [(128, 192), (127, 189), (125, 161)])
+@pytest.mark.parametrize("overlap", [0, 0.5])
+def test_windows_are_close_to_mmsegmentations(trained, size, overlap):
+    picture, mask = tiles(2, 3)
+    picture, mask = picture[:, : size[0], : size[1]], mask[: size[0], : size[1]]
+    found, expected = segment(trained, picture, window=64, overlap=overlap), slide(trained, picture, (64, 64), overlap)
+    assert (found == expected).double().mean() > 0.95
+    assert (found == mask).double().mean() > (expected == mask).double().mean() - 0.02  # as right, at odd sizes too
+
+
+@pytest.mark.parametrize("size", [(64, 96), (61, 90), (33, 35)])
+@pytest.mark.parametrize("window", [96, (64, 100)])
+def test_a_window_that_covers_the_picture_is_the_picture(model, size, window):
+    picture = torch.rand(3, *size)
+    assert torch.equal(segment(model, picture, window=window), segment(model, picture))
+
+
+def test_a_window_looks_at_a_large_picture_in_its_own_size(model, monkeypatch, recwarn):
+    monkeypatch.setattr(inference, "LONGEST", 64)
+    seen = []
+    hook = model.register_forward_pre_hook(lambda module, inputs: seen.append(tuple(inputs[0].shape[-2:])))
+    assert segment(model, torch.rand(3, 90, 130), window=64).shape == (90, 130)
+    assert set(seen) == {(64, 64)}
+    assert len(seen) == 2 * 3
+    seen.clear()
+    assert segment(model, torch.rand(3, 90, 130), window=32, size=(45, 65), overlap=0).shape == (90, 130)
+    hook.remove()
+    assert seen == [(32, 32)] * 6
+    assert not recwarn.list
+
+
+def test_channels_of_a_model_that_does_not_say():
+    assert segment(torch.nn.Conv2d(3, 2, 1), torch.rand(3, 40, 50)).shape == (40, 50)
+    with pytest.warns(UserWarning, match="pictures of 4 channels"):
+        assert segment(torch.nn.Conv2d(4, 2, 1), torch.rand(4, 40, 50)).shape == (40, 50)
+    with pytest.raises(ValueError, match=r"\(40, 50, 3\); expected one image"):
+        segment(torch.nn.Conv2d(3, 2, 1), torch.rand(40, 50, 3))
+
+
+def test_a_model_without_parameters():
+    picture = torch.rand(3, 40, 50)
+    assert torch.equal(segment(torch.nn.Identity(), picture), normalize(picture).argmax(0))

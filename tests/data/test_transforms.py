@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from segformer_edu.data import VOID, Augmentation, Shapes, normalize
@@ -61,3 +62,28 @@ def test_normalize_is_imagenets():
     grey = torch.full((2, 3, 4, 4), 0.5)
     expected = torch.tensor([(0.5 - 0.485) / 0.229, (0.5 - 0.456) / 0.224, (0.5 - 0.406) / 0.225])
     torch.testing.assert_close(normalize(grey)[1, :, 2, 3], expected)
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("numbers", [torch.int64, torch.int32, torch.uint16])
+def test_class_numbers_are_exact_in_every_type(kind, numbers):
+    """A bfloat16 has no 257."""
+    images, _ = batch()
+    masks = torch.randint(0, 60_000, (6, 32, 32))
+    expected = Augmentation()(images, masks, seeded(), 65_535)
+    moved, labels = Augmentation()(images.to(kind), masks.to(numbers), seeded(), 65_535)
+    assert torch.equal(labels, expected[1]) or kind == torch.float64  # which rounds other pixels
+    assert set(labels.unique().tolist()) <= {*masks.unique().tolist(), 65_535}
+    torch.testing.assert_close(moved.float(), expected[0], atol=1e-2, rtol=0)
+
+
+def test_bytes_with_another_void_keep_their_classes():
+    images, masks = batch()
+    labels = Augmentation(zoom=(0.5, 0.5))(images, masks.byte(), seeded(), -100)[1]
+    assert torch.equal(labels, Augmentation(zoom=(0.5, 0.5))(images, masks, seeded(), -100)[1])
+    assert set(labels.unique().tolist()) == {-100, 0, 1, 2, 3}
+
+
+def test_pictures_of_bytes():
+    with pytest.raises(TypeError, match=r"torch.uint8; expected floats.*images.float\(\) / 255"):
+        Augmentation()(torch.zeros(2, 3, 8, 8, dtype=torch.uint8), torch.zeros(2, 8, 8).long(), seeded())
