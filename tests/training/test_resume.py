@@ -47,7 +47,8 @@ class Draws(Dataset):
             if self.count < 0:
                 raise self.error
         image, mask = self.shapes[index]
-        return image * float(torch.rand(())) * np.random.uniform() * random.random(), mask  # noqa: NPY002
+        darkened = image * np.random.uniform() * random.random()  # noqa: NPY002
+        return darkened, (mask + torch.randint(4, ())) % 4
 
 
 def darker(images, masks, generator):
