@@ -128,7 +128,7 @@ def as_pair(item: Any, channels: int = 3) -> Pair:
     else:
         raise TypeError(f"An item is a {type(item).__name__}; expected a pair (image, mask), or a dictionary of them.")
     mask = as_class_map(mask)
-    if isinstance(image, np.ndarray) and image.shape[:2] == mask.shape != image.shape[1:]:
+    if isinstance(image, np.ndarray) and image.ndim == 3 and image.shape[:2] == mask.shape != image.shape[1:]:
         image = image.transpose(2, 0, 1)
     image = as_picture(image, channels)
     if image.shape[-2:] != mask.shape:

@@ -102,8 +102,8 @@ class Run:
             ValueError: class numbers that the model does not have.
             FloatingPointError: a loss that is not finite.
         """
-        self.buffers = [
-            (module, name, buffer.clone())  # BatchNorm's statistics move with the forward pass
+        self.buffers = [  # BatchNorm's statistics move with the forward pass
+            (module, name, buffer.clone())
             for module in self.model.modules()
             for name, buffer in module.named_buffers(recurse=False)
         ]
@@ -136,12 +136,12 @@ class Run:
         done = len(self.history.losses)
         if not done or (done % self.recipe.validate_every and not self.history.finished):
             return
-        is_new = validation is not None and done not in self.history.validations
-        if validation is not None and is_new:
+        is_missed = done not in self.history.validations
+        if validation is not None and is_missed:
             seed_validation(self.recipe.seed, done)
             scores = evaluate(self.model, validation, ignore_index=self.settings.given, progress=False)
             self.history.validations[done] = scores.mean_iou
-        if is_new or self.saved < done:
+        if self.saved < done or (validation is not None and is_missed):
             self.save()
 
     def save(self) -> None:
@@ -178,13 +178,14 @@ class Run:
 
     def elsewhere(self) -> None:
         """Write the checkpoint into the folder for temporary files, where its own cannot be written to."""
-        path = Path(tempfile.mkdtemp(prefix="segformer-edu-")) / cast(Path, self.path).name
         try:
+            path = Path(tempfile.mkdtemp(prefix="segformer-edu-")) / cast(Path, self.path).name
             self.write(path)
             warnings.warn(f"It was written to {path} instead; move it to {self.path} to go on from it.", stacklevel=4)
         except OSError as error:
             warnings.warn(
-                f"Nor could it be written to {path} ({error}); the model in memory holds what was learned.",
+                f"Nor could it be written into the folder for temporary files ({error}); the model in memory holds "
+                f"what was learned.",
                 stacklevel=4,
             )
 

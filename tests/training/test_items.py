@@ -112,6 +112,7 @@ def test_more_than_a_pair_is_told():
         ((IMAGE * 2 - 1, MASK), ValueError, "don't normalise"),
         ((BYTES.long(), MASK), TypeError, r"torch.int64; expected bytes \(uint8\)"),
         ((torch.from_numpy(ROWS), MASK), ValueError, r"channels last; expected \(C, H, W\): image.permute\(2, 0, 1\)"),
+        ((ROWS[..., 0], MASK), ValueError, r"shape \(32, 40\); expected \(C, H, W\)"),
         ((IMAGE[0], MASK), ValueError, r"shape \(32, 40\); expected \(C, H, W\)"),
         ((IMAGE * torch.nan, MASK), ValueError, "3840 NaN or infinite"),
         (("a.png", MASK), TypeError, "image is a str"),
