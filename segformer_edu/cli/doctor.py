@@ -90,7 +90,8 @@ def look_at_packages(found: Findings) -> None:
     for name, least in required():
         try:
             there = metadata.version(name)
-            importlib.import_module(MODULES.get(name, name))
+            module = importlib.import_module(MODULES.get(name, name))
+            there = str(getattr(module, "__version__", there))  # PyTorch's own tells CPU or CUDA
         except metadata.PackageNotFoundError:
             found.rows.append((name, "not installed"))
             found.broken.append(f"{name} is not installed: pip install '{name}>={least}'")

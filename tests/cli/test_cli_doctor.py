@@ -7,7 +7,6 @@ import os
 import platform
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -52,9 +51,7 @@ def camvid(tmp_path, monkeypatch):
 
 
 def test_what_is_here(run, home):
-    start = time.monotonic()
     code, out, err = run("doctor")
-    assert time.monotonic() - start < 60  # on a machine as busy as it likes
     assert (code, err) == (0, "")
     told = rows(out)
     assert told["torch"] == torch.__version__
