@@ -16,6 +16,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tqdm import tqdm
+
 
 @dataclass(frozen=True)
 class Result:
@@ -70,7 +72,7 @@ def main() -> int:
         return repeat(given.only, given.seed, given.rows)
     again = f"python tools/storm.py {given.storm} --seed {given.seed} --rows {given.rows!r} --only"
     start, results = time.monotonic(), []
-    for result in storm(given.count, given.seed, given.jobs, given.rows):
+    for result in tqdm(storm(given.count, given.seed, given.jobs, given.rows), disable=None, leave=False):
         results.append(result)
         if result.violation:
             print(f"VIOLATION in {result.row}, {result.how}: {result.violation}\n  {again} {result.index}", flush=True)

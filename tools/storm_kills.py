@@ -278,6 +278,7 @@ def storm(count: int, seed: int, jobs: int, rows: str) -> Iterator[Result]:
     """Disturb as many trainings as it takes for ``count`` kills, ``jobs`` at a time."""
     known = [index for index, training in enumerate(TRAININGS) if re.search(rows, training.name)]
     indices = [len(TRAININGS) * (n // len(known)) + known[n % len(known)] for n in range(-(-count // KILLS))]
+    os.environ["PYTHONWARNINGS"] = "ignore:resource_tracker"  # semaphores of the killed are removed at the end
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         kills = [min(KILLS, count - KILLS * number) for number in range(len(indices))]
         for results in pool.map(disturb, indices, [seed] * len(indices), kills):
