@@ -20,7 +20,7 @@ from segformer_edu.model.logits import (
 )
 from segformer_edu.validation import check_positive
 
-__all__ = ["as_image", "looked_at_size", "segment"]
+__all__ = ["looked_at_size", "segment"]
 
 LONGEST = 1024
 """Pixels of a picture's longer side beyond which ``segment`` looks at it reduced, unless it is told a size."""

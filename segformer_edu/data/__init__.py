@@ -5,7 +5,7 @@ from segformer_edu.data.classes import ADE20K, CAMVID32, CITYSCAPES, VOC, ClassL
 from segformer_edu.data.folder import Folder
 from segformer_edu.data.labels import VOID
 from segformer_edu.data.pairs import PairedPictures
-from segformer_edu.data.pictures import normalize, photograph, statistics
+from segformer_edu.data.pictures import as_image, normalize, photograph, statistics
 from segformer_edu.data.report import Report, examine
 from segformer_edu.data.shapes import Shapes
 from segformer_edu.data.transforms import Augmentation
@@ -23,6 +23,7 @@ __all__ = [
     "PairedPictures",
     "Report",
     "Shapes",
+    "as_image",
     "class_list",
     "examine",
     "normalize",
