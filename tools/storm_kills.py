@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache
-from multiprocessing import get_context
+from multiprocessing import get_context, set_start_method
 from pathlib import Path
 from typing import Any
 
@@ -260,6 +260,7 @@ def undisturbed(which: int) -> tuple[Path, float]:
 def disturb(index: int, seed: int, kills: int) -> list[Result]:
     """Kill one training so many times, let it come to its end, and fill its disk."""
     torch.set_num_threads(1)
+    set_start_method("fork", force=True)  # for the workers of trainings: another import of everything takes longer
     results: list[Result] = []
     name = TRAININGS[index % len(TRAININGS)].name
     with tempfile.TemporaryDirectory(prefix="storm-") as made:
