@@ -315,7 +315,11 @@ def listed_keys(names: Any, pictures: Found) -> list[str]:
         unknown.extend([] if found else [line])
     if unknown or not keys:
         what = f"{len(unknown)} of {len(lines)} names of the list have no picture in {pictures.folder} (first: "
-        raise ValueError(f"{what}{', '.join(unknown[:3])})." if unknown else "The list of names is empty.")
+        raise ValueError(
+            f"{what}{', '.join(repr(name)[1:-1][:80] for name in unknown[:3])})."
+            if unknown
+            else "The list of names is empty."
+        )
     return keys
 
 

@@ -156,7 +156,11 @@ def as_image(image: Any, channels: int = 3) -> torch.Tensor:
     if isinstance(image, str | Path | bytes | bytearray | memoryview) or hasattr(image, "read"):
         if isinstance(image, str | Path) and "://" not in str(image) and str(image).lower().endswith(".npy"):
             return from_array(read_array(image), channels)
-        image = open_picture(image)
+        picture = open_picture(image)
+        try:
+            return to_tensor(picture, channels)
+        except ValueError as error:
+            raise ValueError(f"{image}: {error}" if isinstance(image, str | Path) else str(error)) from error
     if isinstance(image, Image.Image):
         return to_tensor(image, channels)
     if isinstance(image, np.ndarray):
