@@ -392,6 +392,10 @@ def build(weights: Weights, config: SegformerConfig, parts: Parts) -> Segformer 
     Raises:
         ValueError: weights that are missing, left over, or of other shapes.
     """
+    if sum(config.num_layers) > len(weights):  # before a model of so many is made
+        raise ValueError(
+            f"its record has {config.num_layers} blocks, and the file {len(weights)} weights: it is corrupt."
+        )
     model = make(config, parts)
     if "decoder.norm.running_var" in weights:  # how many batches it is of: not in every file, and not used
         weights = {COUNT: torch.tensor(0)} | weights

@@ -8,7 +8,7 @@ import os
 import re
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ INDEX = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 CONFIGURATION = "config.json"
 RECORD = "segformer_edu"
 """Under this name a safetensors header, and config.json in this library's form, hold what a model of it is."""
+EDITABLE = ("class_names", "drop_path", "dropout")
+"""What somebody may change of a record in config.json, and the model answers as before."""
 CHECKSUM = "crc32"
 """Under this name a safetensors header holds the ``checksum`` of the record and of all numbers."""
 WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "network", "net", "module", "weights")
@@ -207,7 +209,7 @@ def unwrap(loaded: Any, path: Path) -> tuple[Any, Mapping[str, Any] | None]:
 
 
 def check_one_function(
-    one: Mapping[str, Any], other: Mapping[str, Any], where: str, names: tuple[str, ...] = ("heads", "norm_eps")
+    one: Mapping[str, Any], other: Mapping[str, Any], where: str, names: Iterable[str] = ("heads", "norm_eps")
 ) -> None:
     """Raise ValueError if two records, of the same weights, are of two functions."""
     for name in names:
@@ -246,8 +248,8 @@ def read_folder(folder: Path) -> WeightFile:
         if (folder / name).is_file():
             entries, inside = read_file(folder / name)
             if record is not None and inside is not None:
-                where, statistics = f"{folder / name} and {CONFIGURATION} have", ("image_mean", "image_std")
-                check_one_function(record, inside, where, ("heads", "norm_eps", *statistics))
+                names = [key for key in inside if key not in EDITABLE]
+                check_one_function(record, inside, f"{folder / name} and {CONFIGURATION} have", names)
             return WeightFile(entries, record or inside, description)
     for name in INDEX:
         if (folder / name).is_file():

@@ -195,6 +195,25 @@ def test_other_statistics_in_own_config(own):
         se.load_pretrained(own)
 
 
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_record_of_a_hundred_million_blocks(own, tmp_path, zipped):
+    """Refused before they are made, in each of the places that have a record."""
+    path = own / "config.json"
+    described = json.loads(path.read_text())
+    many = described["segformer_edu"] | {"num_layers": [1, 1, 2, 10**8]}
+    path.write_text(json.dumps(described | {"segformer_edu": many}))
+    with pytest.raises(
+        ValueError, match=r"records of two models: num_layers \[1, 1, 2, 100000000\] and \[1, 1, 2, 1\]"
+    ):
+        se.load_pretrained(own)
+    bare = {"state_dict": dict(load_file(own / "model.safetensors")), "config": many}
+    torch.save(bare, tmp_path / "w.pt", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(
+        ValueError, match=r"w\.pt: its record has \(1, 1, 2, 100000000\) blocks, and the file \d+ weights"
+    ):
+        se.load_pretrained(tmp_path / "w.pt")
+
+
 def test_own_safetensors_without_a_checksum(own, tmp_path):
     """As versions before this one wrote them, and as another program leaves them."""
     path = own / "model.safetensors"
