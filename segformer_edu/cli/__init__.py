@@ -13,13 +13,23 @@ from segformer_edu import __version__
 from segformer_edu.cli.check_data import COMMAND as CHECK_DATA
 from segformer_edu.cli.cost import COMMAND as COST
 from segformer_edu.cli.doctor import COMMAND as DOCTOR
+from segformer_edu.cli.evaluate import COMMAND as EVALUATE
 from segformer_edu.cli.export import COMMAND as EXPORT
 from segformer_edu.cli.segment import COMMAND as SEGMENT
 from segformer_edu.cli.terminal import any_output, complain, explained, say
+from segformer_edu.cli.train import COMMAND as TRAIN
 
 DESCRIPTION = "SegFormer from scratch: the book's library, from a shell."
 
-COMMANDS = {"segment": SEGMENT, "check-data": CHECK_DATA, "export": EXPORT, "cost": COST, "doctor": DOCTOR}
+COMMANDS = {
+    "segment": SEGMENT,
+    "check-data": CHECK_DATA,
+    "train": TRAIN,
+    "evaluate": EVALUATE,
+    "export": EXPORT,
+    "cost": COST,
+    "doctor": DOCTOR,
+}
 """Every command by its name; another one is one more file and one more entry."""
 
 

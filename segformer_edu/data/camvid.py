@@ -43,11 +43,13 @@ class CamVid(PairedPictures):
         root: the folder that holds ``CamVid/``; SEGFORMER_EDU_DATA by default, else one in the user's cache.
         size: (height, width) to resize every item to, in pixels.
         download: fetch the data set where it is missing: about 200 MB, checked file by file.
+        only: beginning of the names of pictures, those of one sequence say ("0001TP"): these alone.
+        without: beginning of the names of pictures: all but these.
 
     Items: an image (3, H, W) in [0, 1] and its class map (H, W) of int64, void 255.
 
     Raises:
-        ValueError: no such split, or a list that names pictures which are not there.
+        ValueError: no such split or sequence, or a list that names pictures which are not there.
         FileNotFoundError: the data set is not at hand and ``download`` is false; the text says how to get it.
         DownloadError: it could not be fetched.
 
@@ -61,6 +63,8 @@ class CamVid(PairedPictures):
         *,
         size: Size | None = None,
         download: bool = False,
+        only: str = "",
+        without: str | None = None,
     ) -> None:
         if split not in SPLITS:
             raise ValueError(f"split is {split!r}; expected one of {', '.join(SPLITS)}.")
@@ -76,6 +80,17 @@ class CamVid(PairedPictures):
         pairs = [
             tuple(find(folder, entry) for entry in line.split()) for line in index.read_text().splitlines() if line
         ]
+        names = {pair[0].name for pair in pairs}
+        pairs = [
+            pair
+            for pair in pairs
+            if pair[0].name.startswith(only) and not (without and pair[0].name.startswith(without))
+        ]
+        if not pairs:
+            raise ValueError(
+                f"No picture of CamVid's {split} split is left with only={only!r}, without={without!r}; its sequences "
+                f"are {', '.join(sorted({name.split('_')[0] for name in names}))}."
+            )
         colours, paired = tuple(CLASSES.values()), cast("list[tuple[Path, Path]]", pairs)
         super().__init__(paired, tuple(CLASSES), colours=colours, size=size, void=len(CLASSES))
 

@@ -28,6 +28,9 @@ VARIANTS: Mapping[str, dict[str, Any]] = {
     "b5": {"dims": (64, 128, 320, 512), "num_layers": (3, 6, 40, 3), "decoder_dim": 768},
 }
 """What sets B0 to B5 apart, as the released weights have it; in the paper's Table 6 some numbers differ (chapter 8)."""
+SMALL: Mapping[str, Any] = {"dims": (16, 32, 80, 144), "num_layers": (2, 2, 2, 2), "decoder_dim": 128}
+"""Our own: B0 at half of its width, for browsers and telephones; see chapter 11."""
+SIZES: Mapping[str, Mapping[str, Any]] = {**VARIANTS, "small": SMALL}
 COMMON: Mapping[str, Any] = {"heads": (1, 2, 5, 8), "ff_expansion": (4, 4, 4, 4), "reduction_ratio": (8, 4, 2, 1)}
 DROP_PATH = 0.1
 
@@ -142,14 +145,14 @@ def build_segformer(
     norm_eps: NormEps | None = None,
     **sizes: Any,
 ) -> Segformer:
-    """Make one of ``VARIANTS`` with fresh weights; what the others take is said in ``SegformerOptions``.
+    """Make one of ``SIZES`` with fresh weights; what the others take is said in ``SegformerOptions``.
 
     Raises:
         TypeError, ValueError: see ``Segformer``; a ``dropout`` or ``norm_eps`` for parts that have no such thing.
     """
     parts = parts if norm_eps is None else parts.with_norm_eps(norm_eps)
     parts = parts if dropout is None else parts.with_dropout(dropout)
-    chosen = {**VARIANTS[variant], **COMMON, **sizes}
+    chosen = {**SIZES[variant], **COMMON, **sizes}
     model = Segformer(**chosen, num_classes=num_classes, drop_path=drop_path, parts=parts)
     model.mit.apply(initialize)
     if isinstance(model.decoder, SegformerHead):

@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import signal
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 
 from segformer_edu.model.config import SegformerConfig, record_differs, unwrapped
 from segformer_edu.pretrained.read import in_words, read_pickle
+from segformer_edu.training.processes import Processes
+
+
+class BrokenCheckpointError(ValueError):
+    """A file that is no checkpoint, or a damaged one."""
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(f"{path} is no checkpoint of fit ({why}). {advice(path)}")
+
 
 CONTENTS = {"model", "optimizer", "recipe", "history"}
 
@@ -36,12 +46,33 @@ def check_writable(path: Path) -> None:
 
 
 def part_of(path: Path) -> Path:
-    """Return where a checkpoint grows until it is complete."""
-    return path.with_name(path.name + ".part")
+    """Return where a checkpoint grows until it is complete; each of several processes has a place of its own."""
+    rank = Processes.here().rank
+    return path.with_name(f"{path.name}.{rank}.part" if rank else f"{path.name}.part")
+
+
+def before(path: Path) -> Path:
+    """Return where the checkpoint before the newest is kept."""
+    return path.with_name(path.name + ".before")
+
+
+def keep_earlier(path: Path) -> None:
+    """Keep the checkpoint that is about to be replaced; ``path`` is there all the time."""
+    if not path.is_file():
+        return
+    link = part_of(before(path))
+    link.unlink(missing_ok=True)
+    try:
+        os.link(path, link)
+    except OSError:  # a file system without links
+        shutil.copyfile(path, link)
+    os.replace(link, before(path))
 
 
 def write_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
     """Write a checkpoint in one move, so that an interruption or a full disk leaves the earlier one.
+
+    The earlier one is kept beside it, should the newest be damaged later.
 
     Raises:
         OSError: it cannot be written, on a full disk say; the earlier one is untouched.
@@ -54,6 +85,7 @@ def write_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
             file.write(buffer.getbuffer())
             file.flush()
             os.fsync(file.fileno())
+        keep_earlier(path)
         os.replace(part, path)
     except BaseException:
         part.unlink(missing_ok=True)
@@ -64,17 +96,17 @@ def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
     """Read what ``write_checkpoint`` wrote.
 
     Raises:
-        ValueError: a file that is no checkpoint.
+        BrokenCheckpointError: a file that is no checkpoint.
     """
     try:
         saved: dict[str, Any] = read_pickle(path, device)
         missing = CONTENTS - saved.keys()
     except Exception as error:  # a damaged pickle raises anything
-        raise ValueError(f"{path} is no checkpoint of fit ({in_words(error, 200)}). {advice(path)}") from error
+        raise BrokenCheckpointError(path, in_words(error, 200)) from error
     if missing:
-        raise ValueError(f"{path} is no checkpoint of fit (it lacks {', '.join(sorted(missing))}). {advice(path)}")
+        raise BrokenCheckpointError(path, f"it lacks {', '.join(sorted(missing))}")
     if not all(isinstance(saved[name], dict) for name in CONTENTS):
-        raise ValueError(f"{path} is no checkpoint of fit (its parts are no dictionaries). {advice(path)}")
+        raise BrokenCheckpointError(path, "its parts are no dictionaries")
     return saved
 
 
@@ -103,16 +135,19 @@ def advice(path: Path) -> str:
 
 @contextmanager
 def undivided() -> Iterator[None]:
-    """Hold Ctrl-C back until the block is done, so that no step is half taken."""
-    pressed: list[Any] = []
-    before = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(before):
+    """Hold Ctrl-C, and SIGTERM where somebody handles it, back until the block is done: no step is half taken."""
+    handlers = {kind: signal.getsignal(kind) for kind in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {kind: handler for kind, handler in handlers.items() if callable(handler)}
+    if threading.current_thread() is not threading.main_thread() or not handlers:
         yield
         return
-    signal.signal(signal.SIGINT, lambda *given: pressed.append(given))
+    pressed: list[Any] = []
+    for kind in handlers:
+        signal.signal(kind, lambda *given: pressed.append(given))
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for kind, handler in handlers.items():
+            signal.signal(kind, handler)
     if pressed:
-        before(*pressed[0])
+        cast(Any, handlers[pressed[0][0]])(*pressed[0])

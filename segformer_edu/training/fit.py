@@ -16,6 +16,7 @@ from segformer_edu.data.seeds import seeded_generator
 from segformer_edu.model.logits import input_channels, modes_kept
 from segformer_edu.training.chance import SeededItems, generators_kept, seed_step
 from segformer_edu.training.items import CheckedItems, Pairs, check_data, check_sizes, one_stack
+from segformer_edu.training.processes import explained
 from segformer_edu.training.recipe import Recipe, batch_indices
 from segformer_edu.training.run import History, Run
 from segformer_edu.training.settings import Loss, Settings
@@ -42,6 +43,7 @@ def fit(
     device: torch.device | str | None = None,
     workers: int = 0,
     on_step: Callable[[History], object] | None = None,
+    on_validation: Callable[[nn.Module, History], object] | None = None,
     progress: bool = True,
 ) -> History:
     """Train a model, in place.
@@ -69,6 +71,7 @@ def fit(
         device: where to compute; CUDA, MPS or CPU by default, whichever is there.
         workers: processes that prepare the images, next to this one.
         on_step: called with the history after each step: ``pages.plots.LiveCurve()`` draws it in a notebook.
+        on_validation: called with the model that was evaluated, and the history, after each validation.
         progress: whether to show a bar.
 
     Returns:
@@ -83,11 +86,11 @@ def fit(
     Source: chapter 7.
     """
     check_arguments(model, data, recipe, validation, loss, class_weights)
-    check_functions(augment=augment, loss=loss, on_step=on_step)
+    check_functions(augment=augment, loss=loss, on_step=on_step, on_validation=on_validation)
     settings = Settings.of(data, augment, ignore_index, loss, class_weights)
     with modes_kept(model), generators_kept(), torch.enable_grad():
         run = Run.start(model, recipe, torch.device(device or choose_device()), checkpoint, settings)
-        start = len(run.history.losses)
+        run.on_validation, start = on_validation, len(run.history.losses)
         loader = DataLoader(
             SeededItems(CheckedItems(data, input_channels(model) or 3), recipe.seed),
             batch_sampler=Batches(start, len(data), recipe),
@@ -95,22 +98,30 @@ def fit(
             collate_fn=list,
             generator=torch.Generator().manual_seed(recipe.seed),  # of the workers' seeds
         )
-        bar = tqdm(loader, desc="train", initial=start, total=recipe.steps, leave=False, disable=not progress)
+        bar = tqdm(
+            loader,
+            desc="train",
+            initial=start,
+            total=recipe.steps,
+            leave=False,
+            disable=not (progress and run.processes.is_first),
+        )
         try:
             run.pause(validation)  # where the last run was stopped before it could
             for step, pairs in enumerate(bar, start):
                 seed_step(recipe.seed, step)
-                batch = settings.prepared(*one_stack(pairs), seeded_generator(recipe.seed, step))
-                bar.set_postfix(loss=f"{run.step(*batch):.3f}", refresh=False)
+                run.step(*settings.prepared(*one_stack(pairs), seeded_generator(recipe.seed, step)))
+                bar.set_postfix(run.told(bar.format_dict["rate"]), refresh=False)
                 run.pause(validation)
                 if on_step is not None:
                     on_step(run.history)
         except KeyboardInterrupt:
             run.rescue()
             print(f"Interrupted after {len(run.history.losses)} of {recipe.steps} steps. {run.whereabouts()}")
-        except BaseException:
+        except BaseException as error:
             run.rescue()
-            raise
+            raise explained(error, run.whereabouts())  # noqa: B904 (its cause is its own)
+        run.finish()
     return run.history
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import tempfile
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -11,13 +13,17 @@ from typing import Any, cast
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from segformer_edu.data.pictures import Statistics
 from segformer_edu.model.config import ConfiguredModule, SegformerConfig, unwrapped
-from segformer_edu.model.logits import class_logits, said, statistics_of
-from segformer_edu.training.chance import seed_validation
+from segformer_edu.model.logits import class_logits, modes_kept, said, statistics_of
+from segformer_edu.training.chance import seed_step, seed_validation
 from segformer_edu.training.checkpoint import (
+    BrokenCheckpointError,
     advice,
+    before,
     check_model,
     check_writable,
     read_checkpoint,
@@ -26,6 +32,8 @@ from segformer_edu.training.checkpoint import (
 )
 from segformer_edu.training.evaluation import evaluate
 from segformer_edu.training.items import Pairs, warned_of_255
+from segformer_edu.training.optimizers import Optimizers
+from segformer_edu.training.processes import Processes, norms_apart
 from segformer_edu.training.recipe import Recipe
 from segformer_edu.training.settings import Settings
 
@@ -38,11 +46,13 @@ class History:
         losses: the loss of each step.
         validations: for each step after which the model was evaluated, its mIoU.
         steps: how many there will be in all.
+        ious: for each validation the IoU of each class, None of an absent one.
     """
 
     losses: list[float] = field(default_factory=list)
     validations: dict[int, float] = field(default_factory=dict)
     steps: int = 0
+    ious: dict[int, list[float | None]] = field(default_factory=dict)
 
     @property
     def finished(self) -> bool:
@@ -57,7 +67,7 @@ class Run:
     Attributes:
         model: what is trained.
         recipe: how long and how fast.
-        optimizer: AdamW.
+        optimizer: what takes the steps.
         history: of the losses and validations so far.
         path: of the checkpoint, if there is to be one.
         settings: what the losses depend on beside these.
@@ -65,11 +75,15 @@ class Run:
         statistics: mean and standard deviation of each channel, known once the first batch is.
         settled: whether class maps of 0 and 255 were warned of, or are known to be others.
         buffers: the model's while a step is taken, as they were before it.
+        average: of the weights over the steps, if the recipe wants one.
+        on_validation: called after each validation.
+        processes: that share the training.
+        forward: the model, wrapped where several processes share the training.
     """
 
     model: nn.Module
     recipe: Recipe
-    optimizer: torch.optim.Optimizer
+    optimizer: Optimizers
     history: History
     path: Path | None
     settings: Settings
@@ -77,6 +91,10 @@ class Run:
     statistics: Statistics | None = None
     settled: bool = False
     buffers: list[tuple[nn.Module, str, torch.Tensor]] = field(default_factory=list)
+    average: AveragedModel | None = None
+    on_validation: Callable[[nn.Module, History], object] | None = None
+    processes: Processes = field(default_factory=Processes.here)
+    forward: nn.Module | None = None
 
     @classmethod
     def start(
@@ -87,14 +105,18 @@ class Run:
         if path is not None:
             check_writable(path)
         train(model.to(device))
-        optimizer = torch.optim.AdamW(model.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
-        run = cls(model, recipe, optimizer, History(steps=recipe.steps), path, settings)
+        run = cls(model, recipe, Optimizers.of(model, recipe), History(steps=recipe.steps), path, settings)
+        if recipe.average:
+            with modes_kept(model):
+                run.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.average), use_buffers=True)
         if path is not None and path.is_file():
-            run.load(path, device)
+            run.take_up(path, device)
+        run.processes.check(recipe.batch_size)
+        run.forward = run.processes.wrapped(model)
         return run
 
-    def step(self, images: torch.Tensor, masks: torch.Tensor, before: torch.Tensor) -> float:
-        """Take one step down the gradient of a batch; return the loss before it.
+    def step(self, images: torch.Tensor, masks: torch.Tensor, before: torch.Tensor) -> Run:
+        """Take one step down the gradient of a batch, and note the loss before it.
 
         A step is taken whole or, with ``rescue``, not at all: Ctrl-C may come between any two lines.
 
@@ -107,22 +129,43 @@ class Run:
             for module in self.model.modules()
             for name, buffer in module.named_buffers(recurse=False)
         ]
-        loss = self.loss(images, masks, before)
         self.optimizer.zero_grad()
-        loss.backward()
+        loss = self.gradient(images, masks, before)
         with undivided():
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.recipe.learning_rate * self.recipe.rate(len(self.history.losses))
-            self.optimizer.step()
-            self.history.losses.append(loss.item())
+            self.optimizer.step(self.recipe.rate(len(self.history.losses)))
+            if self.average is not None:
+                self.average.update_parameters(self.model)
+            self.history.losses.append(loss)
             self.buffers = []
-        return self.history.losses[-1]
+        return self
+
+    def gradient(self, images: torch.Tensor, masks: torch.Tensor, before: torch.Tensor) -> float:
+        """Compute the gradient of a batch's loss, part by part where the recipe wants it; return the loss."""
+        count, processes = self.recipe.accumulate, self.processes
+        if count == processes.count == 1:
+            loss = self.loss(images, masks, before)
+            loss.backward()
+            return loss.item()
+        if processes.count > 1:  # each drops other channels and paths
+            seed_step(self.recipe.seed + processes.rank, len(self.history.losses))
+        batch = [processes.share(values) for values in (images, masks, before)]
+        parts = list(zip(*(values.chunk(count) for values in batch)))
+        weights = [self.settings.weight_of(part[1]) for part in parts]
+        whole = processes.total(torch.tensor(sum(weights), dtype=torch.float64)).item()
+        mean = 0.0
+        for number, (weight, part) in enumerate(zip(weights, parts), 1):
+            with added_up(self.forward, last=number == len(parts)):
+                loss = self.loss(*part) * (weight / max(whole, 1e-12))
+                (loss * processes.count).backward()  # their gradients' mean is taken
+            mean += loss.item()
+        return processes.total(torch.tensor(mean, dtype=torch.float64)).item()
 
     def loss(self, images: torch.Tensor, masks: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
         """Return the loss of a batch."""
         self.statistics = self.statistics or statistics_of(self.model, images.shape[1])
         self.settled = self.settled or warned_of_255(before, self.settings.given, self.settings.void)
-        logits = class_logits(self.model, images, self.statistics)
+        with computing_in(self.recipe.precision, self.model):
+            logits = class_logits(self.forward or self.model, images, self.statistics)
         loss = self.settings.loss_of(logits, masks.to(logits.device), before.to(logits.device))
         if not torch.isfinite(loss):
             raise FloatingPointError(
@@ -139,14 +182,41 @@ class Run:
         is_missed = done not in self.history.validations
         if validation is not None and is_missed:
             seed_validation(self.recipe.seed, done)
-            scores = evaluate(self.model, validation, ignore_index=self.settings.given, progress=False)
+            scores = evaluate(self.judged, validation, ignore_index=self.settings.given, progress=False)
             self.history.validations[done] = scores.mean_iou
+            self.history.ious[done] = [None if iou != iou else iou for iou in scores.iou.tolist()]
+        if validation is not None and is_missed and self.on_validation is not None:
+            self.on_validation(self.judged, self.history)
         if self.saved < done or (validation is not None and is_missed):
             self.save()
+
+    def told(self, steps_per_second: float | None) -> dict[str, str]:
+        """Return what a progress bar shows."""
+        words = {"loss": f"{self.history.losses[-1]:.3f}"}
+        if self.history.validations:
+            words["mIoU"] = f"{list(self.history.validations.values())[-1]:.3f}"
+        if steps_per_second is not None:
+            words["pictures/s"] = f"{steps_per_second * self.recipe.batch_size:.1f}"
+        return words
+
+    @property
+    def judged(self) -> nn.Module:
+        """The model that is evaluated, and that is the result: the average, if there is one."""
+        return self.model if self.average is None else self.average.module
+
+    def finish(self) -> None:
+        """Give the model the weights of the average, if there is one."""
+        if self.processes.count > 1:
+            norms_apart(self.model)
+        if self.average is not None and self.history.finished:
+            self.model.load_state_dict(self.average.module.state_dict())
 
     def save(self) -> None:
         """Write the checkpoint, if there is to be one; a full disk does not stop the training."""
         if self.path is None:
+            return
+        if not self.processes.is_first:
+            self.saved = len(self.history.losses)
             return
         try:
             self.write(self.path)
@@ -204,7 +274,24 @@ class Run:
             "history": asdict(self.history),
             "settings": self.settings.described,
         }
+        if self.average is not None:
+            state["average"] = self.average.state_dict()
         write_checkpoint(path, state)
+
+    def take_up(self, path: Path, device: torch.device) -> None:
+        """Go on with the checkpoint in ``path``, or, where that is broken, with the one before.
+
+        Raises:
+            ValueError: neither is a checkpoint, or of another recipe or model.
+        """
+        try:
+            self.load(path, device)
+        except BrokenCheckpointError as error:
+            earlier = before(path)
+            if not earlier.is_file():
+                raise
+            warnings.warn(f"{error} The one before, {earlier}, is taken up instead.", stacklevel=5)
+            self.load(earlier, device)
 
     def load(self, path: Path, device: torch.device) -> None:
         """Put everything back as the checkpoint in ``path`` has it.
@@ -224,18 +311,16 @@ class Run:
             self.optimizer.load_state_dict(saved["optimizer"])
             self.history.losses.extend(losses)
             self.history.validations.update(validations)
+            self.history.ious.update(saved["history"].get("ious", {}))
+            if self.average is not None:
+                self.average.load_state_dict(saved["average"])
         except (KeyError, IndexError, TypeError, AttributeError) as error:
             raise ValueError(f"{path} is no checkpoint of fit ({error!r}). {advice(path)}") from error
         self.saved = len(losses)
 
     def check_optimizer(self, saved: dict[str, Any], path: Path) -> None:
         """Raise ValueError if a checkpoint's moments are not those of the model's parameters."""
-        parameters = [weight for group in self.optimizer.param_groups for weight in group["params"]]
-        kept = [len(group["params"]) for group in saved["param_groups"]] == [len(parameters)]
-        for number, moments in saved["state"].items() if kept else ():
-            shapes = {moments[name].shape for name in ("exp_avg", "exp_avg_sq")}
-            kept = kept and shapes == {parameters[number].shape}
-        if not kept:
+        if not self.optimizer.fits(saved):
             raise ValueError(f"{path} holds the optimizer's state for another model. {advice(path)}")
 
     def check_recipe(self, saved: dict[str, Any], done: int, path: Path) -> None:
@@ -295,6 +380,19 @@ def train(model: nn.Module) -> None:
     model.train()
     for module in frozen:
         module.eval()
+
+
+def computing_in(precision: str, model: nn.Module) -> torch.autocast:
+    """Let a model compute in numbers of half the size where that is harmless, if that is the precision."""
+    device = next(model.parameters()).device.type
+    return torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16")
+
+
+@contextmanager
+def added_up(model: nn.Module | None, last: bool) -> Iterator[None]:
+    """Let processes exchange their gradients after the last part of a batch alone."""
+    with nullcontext() if last or not isinstance(model, DistributedDataParallel) else model.no_sync():
+        yield
 
 
 def is_frozen(module: nn.Module) -> bool:

@@ -10,12 +10,15 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from segformer_edu.data.crops import Crops
 from segformer_edu.data.labels import WIDE_VOID
 from segformer_edu.data.transforms import Augmentation
 from segformer_edu.model.logits import class_count
 from segformer_edu.training.items import Pairs, as_pair, check_void, one_stack, void_of
 from segformer_edu.training.losses import check_classes, segmentation_loss
 
+OWN = (Augmentation, Crops)
+"""Augmentations that are told what is void, and leave the classes their numbers."""
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
@@ -62,17 +65,24 @@ class Settings:
         """Return a batch changed by the augmentation, and its masks as they were before."""
         if self.augment is None:
             return images, masks, masks
-        if isinstance(self.augment, Augmentation):
+        if isinstance(self.augment, OWN):
             return *self.augment(images, masks, generator, self.outside), masks
         changed = self.augment(images, masks, generator)
         if not isinstance(changed, tuple | list) or len(changed) != 2:
             raise TypeError(f"augment returned a {type(changed).__name__}; expected a pair (images, masks).")
         return *one_stack([as_pair(pair) for pair in zip(*changed)]), masks  # one's own may return anything
 
+    def weight_of(self, masks: torch.Tensor) -> float:
+        """Return how much a part of a batch counts in the batch's mean loss."""
+        if self.loss is not None:
+            return float(len(masks))
+        counted = masks[masks != self.outside]
+        return float(len(counted) if self.class_weights is None else self.class_weights[counted.cpu()].sum())
+
     def loss_of(self, logits: torch.Tensor, masks: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
         """Return the loss of a batch; ``before`` are the class maps as the data set has them."""
         check_void(self.given, self.void, class_count(logits))
-        if self.augment is None or isinstance(self.augment, Augmentation):
+        if self.augment is None or isinstance(self.augment, OWN):
             check_classes(before, class_count(logits), self.void)
         else:  # one's own may have given the classes other numbers
             check_classes(masks, class_count(logits), self.outside)

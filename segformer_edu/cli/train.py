@@ -1,0 +1,303 @@
+"""``segformer-edu train``: a model learns from pictures and class maps, and goes on where it was stopped."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from segformer_edu.cli.command import Add, Command, write_whole
+from segformer_edu.cli.data import DATA, add_data_options, classes_of, is_camvid, training_data
+from segformer_edu.cli.evaluate import figures, table
+from segformer_edu.cli.segment import a_device, usable_device
+from segformer_edu.cli.terminal import UsersError, tell
+from segformer_edu.data.memory import InMemory, class_counts
+from segformer_edu.model.segformer import Segformer
+from segformer_edu.model.variants import SIZES, build_segformer
+from segformer_edu.pretrained.load import load_pretrained
+from segformer_edu.pretrained.save import save_pretrained
+from segformer_edu.training.evaluation import evaluate
+from segformer_edu.training.fit import fit
+from segformer_edu.training.journal import Journal
+from segformer_edu.training.norms import recompute_statistics
+from segformer_edu.training.plans import PLANS, Plan, balanced_weights
+from segformer_edu.training.processes import Processes, joined
+from segformer_edu.training.run import History
+
+USAGE = """segformer-edu train --data camvid|FOLDER --model MODEL --out FOLDER
+           [--recipe NAME] [--epochs NUMBER] [--set NAME=VALUE …] [--seed NUMBER]
+           [--from SOURCE] [--hold-out SEQUENCE | --validate SHARE]
+           [--validate-every EPOCHS] [--device DEVICE] [--workers NUMBER]"""
+
+TEXT = f"""Train a model, and write what it learned, how, and how well into a folder.
+
+{DATA} Where no folder is named val, a share of the
+pictures is held out: --validate.
+
+--recipe is {" or ".join(PLANS)}: the optimizer, its rates, the augmentation, all that
+decides a training, as one value that is written to plan.json. --set changes one
+number of it: --set learning_rate=5e-4 size=256,256.
+
+Stopped in whatever way, the same command goes on from the last checkpoint, and
+ends with the same weights as if it had not been stopped.
+
+Into --out go: plan.json; log.jsonl, a line every 50 steps and each validation;
+last.pt, the checkpoint; best, the model of the best validation; seen.png, some
+pictures with their class maps, true and predicted; model, the result, which
+--weights of the other commands takes; result.json, its figures. With
+TensorBoard installed it is told the same: tensorboard --logdir FOLDER."""
+
+EXAMPLES = """examples:
+  segformer-edu train --data camvid --model b0 --out runs/b0
+  segformer-edu train --data camvid --model small --out runs/dusk \\
+      --hold-out 0001TP --epochs 40
+  segformer-edu train --data my-data --classes background,crack \\
+      --model b0 --from camvid-b0 --out runs/cracks
+  torchrun --nproc-per-node 2 -m segformer_edu train --data camvid …
+
+exit codes: 0 done; 1 the data, or a setting, are not as they should be, and one
+line says what is wrong; 2 wrong usage; 130 stopped by Ctrl-C, and saved"""
+
+SHOWN = 4
+WAYS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "flip": {"flip": True},
+    "flip and scales 0.75, 1, 1.25": {"flip": True, "scales": (0.75, 1.0, 1.25)},
+}
+"""In which ways a model looks at the pictures that it is judged by; figures are kept apart."""
+
+
+def a_setting(text: str) -> tuple[str, Any]:
+    """Read one of ``--set``: a name and a number, a word, or several numbers with commas."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is no setting; expected NAME=VALUE")
+    try:
+        return name, json.loads(
+            f"[{value}]" if "," in value else value.lower() if value in ("True", "False") else value
+        )
+    except ValueError:
+        return name, value
+
+
+def add_options(add: Add) -> None:
+    """Add the options of ``train``."""
+    add_data_options(add)
+    add("--model", type=str.lower, choices=list(SIZES), default="b0", metavar="MODEL", help=", ".join(SIZES))
+    add("--out", type=Path, required=True, metavar="FOLDER", help="what is learned and told goes there")
+    add("--recipe", choices=list(PLANS), default="ours", help="how to train; ours by default")
+    add("--epochs", type=float, metavar="NUMBER", help="how often each picture is seen; the recipe's by default")
+    add("--set", type=a_setting, nargs="+", default=[], metavar="NAME=VALUE", help="change the recipe")
+    add("--seed", type=int, default=0, metavar="NUMBER", help="of the weights, the order and the augmentation")
+    add("--from", dest="source", metavar="SOURCE", help="weights to start from, as for segment; fresh ones by default")
+    add("--size", type=int, nargs=2, metavar="PIXELS", help="of FOLDER: height and width to bring all pictures to")
+    add("--hold-out", metavar="SEQUENCE", help="of CamVid: judge by this sequence of train (0001TP, dusk), not by val")
+    add("--validate", type=float, default=0.15, metavar="SHARE", help="of FOLDER: pictures held out; 0.15 by default")
+    add("--validate-every", type=float, default=10, metavar="EPOCHS", help="epochs between validations; 10 by default")
+    add("--device", type=a_device, metavar="DEVICE", help="cpu, cuda, cuda:1 or mps; by default the fastest at hand")
+    add("--workers", type=int, default=0, metavar="NUMBER", help="processes that prepare pictures; 0 by default")
+
+
+def run(given: argparse.Namespace) -> int:
+    """Train, alone or with the other processes that torchrun started, and write the result."""
+    with joined() as processes:
+        return trained(given, processes)
+
+
+def trained(given: argparse.Namespace, processes: Processes) -> int:
+    """Train, and write the result."""
+    train, judge = training_data(given)
+    shows = sys.stderr.isatty() and processes.is_first
+    train, judge = InMemory(train, progress=shows), InMemory(judge, progress=shows)
+    names = classes_of(train.data)
+    plan = plan_of(given, len(train))
+    description = {"command": command_of(), "data": described(given, train, judge), "plan": plan.to_dict()}
+    if processes.is_first:
+        check_same(given.out / "plan.json", description)
+    model = model_of(given, plan, names).to(usable_device(given.device))
+    weights = balanced_weights(class_counts(train, len(names)), plan.balance) if plan.balance else None
+    journal = Journal(
+        given.out / "log.jsonl", plan.recipe, writer=tensorboard(given.out) if processes.is_first else None
+    )
+    history = fit(
+        model,
+        train,
+        plan.recipe,
+        validation=judge,
+        augment=plan.augment,
+        class_weights=weights,
+        checkpoint=given.out / "last.pt",
+        device=next(model.parameters()).device,
+        workers=given.workers,
+        on_step=journal if processes.is_first else None,
+        on_validation=best_kept(given.out, judge, names) if processes.is_first else None,
+        progress=shows,
+    )
+    if not history.finished:
+        return 130
+    finish(given.out, model, plan, train, judge, names, {**description, **journal.times()})
+    return 0
+
+
+def plan_of(given: argparse.Namespace, pictures: int) -> Plan:
+    """Return the plan with what was set otherwise.
+
+    Raises:
+        UsersError: a setting that a plan does not have, or a value that it cannot have.
+    """
+    plan = PLANS[given.recipe]
+    own = {name: value for name, value in vars(plan).items() if not hasattr(value, "__dataclass_fields__")}
+    places: dict[str, Any] = {"": own, "recipe": vars(plan.recipe), "augment": vars(plan.augment)}
+    changed: dict[str, dict[str, Any]] = {place: {} for place in places}
+    for name, value in [*given.set, *([("epochs", given.epochs)] if given.epochs else [])]:
+        found = [place for place, known in places.items() if name in known and name != "name"]
+        if not found or name in ("steps", "seed", "validate_every"):
+            known = sorted({name for known in places.values() for name in known} - {"name", "steps", "seed"})
+            raise UsersError(f"--set {name}: a recipe has no such setting; expected one of {', '.join(known)}.")
+        changed[found[0]][name] = tuple(value) if isinstance(value, list) else value
+    try:
+        recipe, augment = replace(plan.recipe, **changed["recipe"]), replace(plan.augment, **changed["augment"])
+        plan = replace(plan, recipe=recipe, augment=augment, **changed[""])
+        return plan.of(pictures, given.seed, given.validate_every)
+    except (TypeError, ValueError) as error:
+        raise UsersError(f"--set: {error}") from error
+
+
+def command_of() -> str:
+    """Return the command as it was typed, for whoever repeats it."""
+    return shlex.join(["python", "-m", "segformer_edu", *sys.argv[1:]])
+
+
+def described(given: argparse.Namespace, train: InMemory, judge: InMemory) -> dict[str, Any]:
+    """Say what a model learns from, and what it is judged by."""
+    held = f"{given.hold_out} of train" if given.hold_out else "val"
+    return {
+        "name": "CamVid" if is_camvid(given) else given.data,
+        "training": len(train),
+        "judge": held if is_camvid(given) else "held out",
+        "judging": len(judge),
+        "classes": list(classes_of(train.data)),
+        "model": given.model,
+        "from": given.source,
+    }
+
+
+def check_same(path: Path, description: dict[str, Any]) -> None:
+    """Write a training's description, or compare it with the one that is there.
+
+    Raises:
+        UsersError: another training's folder.
+    """
+    plain = json.loads(json.dumps(description))
+    if path.is_file():
+        there = json.loads(path.read_text(encoding="utf-8"))
+        other = [name for name in ("data", "plan") if there.get(name) != plain[name]]
+        if other:
+            raise UsersError(
+                f"{path.parent} holds another training (its {' and '.join(other)} differ, see {path}); choose another "
+                f"--out, or delete it."
+            )
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, json.dumps(plain, indent=1).encode())
+
+
+def model_of(given: argparse.Namespace, plan: Plan, names: tuple[str, ...]) -> Segformer:
+    """Return the model that is to learn: fresh, or with weights to start from."""
+    torch.manual_seed(given.seed)
+    if given.source is None:
+        return build_segformer(
+            given.model, len(names), class_names=names, drop_path=plan.drop_path, dropout=plan.dropout
+        )
+    model = load_pretrained(given.source, len(names), class_names=names)
+    if not isinstance(model, Segformer):
+        raise UsersError(f"{given.source} classifies whole images; expected weights with a decoder, or an encoder's.")
+    return model.train()
+
+
+def best_kept(out: Path, judge: InMemory, names: tuple[str, ...]) -> Callable[[nn.Module, History], None]:
+    """Return what is done after each validation: the best model is kept, and some pictures are drawn."""
+
+    def keep(model: nn.Module, history: History) -> None:
+        step, found = list(history.validations.items())[-1]
+        if found >= max(history.validations.values()):
+            save_pretrained(model, out / "best")  # type: ignore[arg-type]  # a Segformer
+        draw_seen(out / "seen.png", model, judge, names)
+        tell(f"step {step} of {history.steps}: mIoU {found:.3f}")
+
+    return keep
+
+
+def draw_seen(path: Path, model: nn.Module, judge: InMemory, names: tuple[str, ...]) -> None:
+    """Draw pictures, their class maps, and those that the model sees, side by side."""
+    import io
+
+    from segformer_edu.data.classes import spare_colours
+    from segformer_edu.inference import segment
+    from segformer_edu.pages import plots
+
+    places = [round(index * (len(judge) - 1) / max(SHOWN - 1, 1)) for index in range(min(SHOWN, len(judge)))]
+    pairs = {}
+    for place in places:
+        image, mask = judge[place]
+        pairs[f"{place}: true"] = (image.float() / 255, mask)
+        pairs[f"{place}: predicted"] = (image.float() / 255, segment(model, image))
+    colours = getattr(judge.data, "colours", None) or spare_colours(len(names))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        figure = plots.contact_sheet(pairs, classes=names, colours=colours)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=110, facecolor="white")
+    write_whole(path, buffer.getvalue())
+
+
+def tensorboard(out: Path) -> Any:
+    """Return TensorBoard's writer, None where it is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(out / "tensorboard"))
+
+
+def finish(
+    out: Path,
+    model: Segformer,
+    plan: Plan,
+    train: InMemory,
+    judge: InMemory,
+    names: tuple[str, ...],
+    description: dict[str, Any],
+) -> None:
+    """Write the model, judge it, and write the figures."""
+    shows = sys.stderr.isatty() and Processes.here().is_first
+    if plan.recompute_norms:
+        recompute_statistics(model, train, progress=shows)
+    ways = {name: evaluate(model, judge, batch_size=2, progress=shows, **way) for name, way in WAYS.items()}
+    if not Processes.here().is_first:
+        return
+    save_pretrained(model, out / "model")
+    result = {
+        **description,
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "processes": int(os.environ.get("WORLD_SIZE", 1)),
+        "judged": {name: figures(scores, names) for name, scores in ways.items()},
+    }
+    write_whole(out / "result.json", json.dumps(result, indent=1).encode())
+    tell(table(ways["plain"], names))
+    tell(ways["plain"].describe(names))
+    tell(f"written: {out / 'model'}, {out / 'result.json'}")
+
+
+COMMAND = Command("train a model on pictures and class maps", USAGE, TEXT, EXAMPLES, add_options, run)
