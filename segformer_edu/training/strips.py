@@ -8,6 +8,7 @@ back to the small logits' size at once.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -18,12 +19,14 @@ from segformer_edu.model.fast import is_followed
 from segformer_edu.model.logits import class_count
 from segformer_edu.training.losses import check_classes, segmentation_loss
 
-AT_ONCE = 4 * 2**20
-"""Bytes of enlarged logits that are made at once on a CPU: as much as two cores keep near them."""
+AT_ONCE = 8 * 2**20
+"""Bytes of enlarged logits that are made at once on a CPU: few calls, and most of it stays in a cache."""
 AT_ONCE_ELSEWHERE = 256 * 2**20
 """The same on a GPU, where each strip costs a dozen calls whatever its size."""
 LEAST_ROWS = 8
 """Rows of a strip at least: its first and its last need rows of the small logits that its neighbours widen again."""
+MOST_ROWS = 64
+"""Rows of a strip at most: each is made by a product with all the rows of the small logits that the strip needs."""
 
 
 class Strip(NamedTuple):
@@ -70,7 +73,7 @@ def strip_loss(
         return segmentation_loss(logits, masks, ignore_index, class_weights)
     masks = masks.long()
     check_classes(masks, class_count(logits), ignore_index)
-    with torch.autocast(logits.device.type, enabled=False):  # it would enlarge by products of 16 bits
+    with without_autocast(logits.device.type):  # it would enlarge by products of 16 bits
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         if not torch.is_grad_enabled():
             logits = logits.detach()
@@ -104,6 +107,14 @@ def multiplies_exactly() -> bool:
         return torch.get_float32_matmul_precision() == "highest"
     except RuntimeError:  # set by backend, in the newer way, which this cannot read
         return False
+
+
+def without_autocast(device_type: str) -> AbstractContextManager[object]:
+    """Return a block in which nothing is cast; older versions of PyTorch have no autocast for some devices."""
+    try:
+        return torch.autocast(device_type, enabled=False)
+    except RuntimeError:
+        return nullcontext()
 
 
 class StripLoss(torch.autograd.Function):
@@ -155,8 +166,9 @@ def strips(logits: torch.Tensor, targets: torch.Tensor) -> Iterator[Strip]:
     """
     (batch, classes, small, _), (large, width) = logits.shape, targets.shape[1:]
     at_once = AT_ONCE if logits.device.type == "cpu" else AT_ONCE_ELSEWHERE
-    rows = at_once // (classes * width * logits.element_size())
-    images, rows = max(1, rows // large), min(max(LEAST_ROWS, rows), large)
+    fitting = at_once // (classes * width * logits.element_size())  # rows, of however many images
+    rows = min(max(LEAST_ROWS, min(fitting, MOST_ROWS)), large)
+    images = max(1, fitting // rows)
     for image in range(0, batch, images):
         for row in range(0, large, rows):
             end = min(row + rows, large)

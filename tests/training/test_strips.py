@@ -182,6 +182,11 @@ def test_logits_of_sixteen_bits_are_enlarged_in_thirty_two(kind, autocast):
         torch.testing.assert_close(gradient, torch.autograd.grad(expected, logits)[0])
 
 
+def test_devices_without_autocast():
+    with strips.without_autocast("meta"):
+        pass
+
+
 def test_gradcheck(no_plain_loss, monkeypatch):
     monkeypatch.setattr(strips, "AT_ONCE", 1)
     logits, masks = draw((3, 4), (11, 13), batch=2, classes=3)
@@ -296,6 +301,15 @@ def test_steps_aside_for_tools_and_for_weights_that_learn():
         warnings.simplefilter("ignore")  # that the masks were looked at, which the plain loss does too
         traced = torch.jit.trace(strip_loss, (logits.detach(), masks))
     torch.testing.assert_close(traced(2 * logits, masks), segmentation_loss(2 * logits, masks))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu():
+    logits, masks = draw((17, 24), (65, 93))
+    expected = segmentation_loss(logits, masks)
+    found = strip_loss(logits.cuda(), masks.cuda(), 255, torch.ones(5))
+    torch.testing.assert_close(found.cpu(), expected)
+    torch.testing.assert_close(torch.autograd.grad(found, logits), torch.autograd.grad(expected, logits))
 
 
 def test_is_one_step_of_the_graph():
