@@ -25,8 +25,10 @@ AT_ONCE_ELSEWHERE = 256 * 2**20
 """The same on a GPU, where each strip costs a dozen calls whatever its size."""
 LEAST_ROWS = 8
 """Rows of a strip at least: its first and its last need rows of the small logits that its neighbours widen again."""
-MOST_ROWS = 64
+MOST_ROWS = 128
 """Rows of a strip at most: each is made by a product with all the rows of the small logits that the strip needs."""
+FEW = 3
+"""Classes up to which the plain loss answers: their maps are small, and many short calls cost what strips gain."""
 
 
 class Strip(NamedTuple):
@@ -51,8 +53,8 @@ def strip_loss(
 ) -> torch.Tensor:
     """Return what ``segmentation_loss`` returns, in less time and memory where the logits are enlarged.
 
-    The gradient is computed along with the loss, and has no gradient of its own. A single logit, logits that are not
-    enlarged or not finite, and those that a tool of PyTorch follows have the plain loss.
+    The gradient is computed along with the loss, and has no gradient of its own. A few classes, logits that are
+    not enlarged or not finite, and those that a tool of PyTorch follows have the plain loss.
 
     Args:
         logits: scores (B, num_classes, h, w), in any order in memory.
@@ -91,7 +93,7 @@ def steps_aside(logits: torch.Tensor, masks: torch.Tensor, class_weights: torch.
         return True
     if logits.ndim != 4 or masks.ndim != 3 or masks.is_floating_point() or len(masks) != len(logits):
         return True
-    if logits.shape[1] < 2 or not 0 < logits[:, 0].numel() < masks.numel():
+    if logits.shape[1] <= FEW or not 0 < logits[:, 0].numel() < masks.numel():
         return True
     if class_weights is not None and (class_weights.shape != (class_count(logits),) or class_weights.requires_grad):
         return True

@@ -52,8 +52,9 @@ def assert_equal(logits, masks, *options, **tolerance):
 
 @pytest.fixture
 def no_plain_loss(monkeypatch):
-    """Without the plain loss: what the strips return is theirs."""
+    """Without the plain loss: what the strips return is theirs, of two classes too."""
     monkeypatch.setattr(strips, "segmentation_loss", None)
+    monkeypatch.setattr(strips, "FEW", 1)
 
 
 @pytest.mark.parametrize("at_once", AT_ONCE)
@@ -112,9 +113,10 @@ def test_no_void_and_nothing_but_void(weights):
     assert not any(gradient.any() for gradient in gradients)
 
 
-def test_a_single_logit_has_the_plain_loss():
-    logits, masks = draw((8, 9), (32, 36), classes=1)
-    for weights in (None, torch.tensor([1.0, 3.0])):
+@pytest.mark.parametrize("classes", [1, 2, 3])
+def test_a_single_logit_and_few_classes_have_the_plain_loss(classes):
+    logits, masks = draw((8, 9), (32, 36), classes=classes)
+    for weights in (None, torch.arange(1.0, max(2, classes) + 1)):
         assert_equal(logits, masks, 255, weights, rtol=0, atol=0)
 
 
