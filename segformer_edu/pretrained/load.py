@@ -52,9 +52,11 @@ def load_pretrained(
     be used for research and evaluation, not commercially.
 
     Args:
-        source: a file (.pth, .pt, .bin, .safetensors); a folder as ``save_pretrained`` or transformers writes it; or
-            the id of such a one on Hugging Face, such as "nvidia/segformer-b0-finetuned-ade-512-512", which is
-            downloaded once. The names may be those of any of ``pretrained.names.FORMATS``.
+        source: a file (.pth, .pt, .bin, .safetensors); a folder as ``save_pretrained`` or transformers writes it; the
+            id of such a one on Hugging Face, such as "nvidia/segformer-b0-finetuned-ade-512-512", which is downloaded
+            once; or "camvid-b0" or "camvid-small", which come with the library and were trained in chapter 11 from
+            scratch; their cards: ``pretrained.ours.model_card``. The names may be those of any of
+            ``pretrained.names.FORMATS``.
         num_classes: None, or the file's own number, for what the file holds: a ``Segformer``, or an
             ``ImageClassifier`` where it has an encoder and a classifier of images. Another number gives a
             ``Segformer`` whose last layer is drawn anew; whose whole decoder is, where the file has none. A warning

@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
+from segformer_edu.pretrained.ours import shipped
+
 WHOLE = ("model.safetensors", "pytorch_model.bin")
 INDEX = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 CONFIGURATION = "config.json"
@@ -58,8 +60,8 @@ def read_weights(source: str | Path, **hub: Any) -> WeightFile:
 
     Args:
         source: a file of ``torch.save`` or of safetensors; a folder as ``save_pretrained`` or transformers writes it;
-            or the id of such a folder on Hugging Face, "owner/name", which is downloaded, and kept where
-            huggingface_hub keeps its files.
+            the name of a model that comes with the library; or the id of such a folder on Hugging Face, "owner/name",
+            which is downloaded, and kept where huggingface_hub keeps its files.
         hub: ``revision``, ``token`` and ``cache_dir``, as huggingface_hub has them; None is its default.
 
     Raises:
@@ -79,6 +81,8 @@ def read_weights(source: str | Path, **hub: Any) -> WeightFile:
             f"revision is {hub['revision']!r}, and {source} is a {'file' if is_file else 'folder'} on this machine; "
             f"expected the id of a model on Hugging Face. Leave revision out."
         )
+    if not (is_file or is_folder) and str(source) in shipped():
+        path, is_file = shipped()[str(source)], True
     if is_file:
         entries, config = read_file(path)
         return WeightFile(entries, config, {})

@@ -16,9 +16,12 @@ from segformer_edu.data.transforms import Augmentation
 from segformer_edu.model.logits import class_count
 from segformer_edu.training.items import Pairs, as_pair, check_void, one_stack, void_of
 from segformer_edu.training.losses import check_classes, segmentation_loss
+from segformer_edu.training.strips import strip_loss
 
 OWN = (Augmentation, Crops)
 """Augmentations that are told what is void, and leave the classes their numbers."""
+FEW_CLASSES = 8
+"""Up to which the loss is computed as chapter 7 writes it: strips gain little there."""
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
@@ -87,7 +90,8 @@ class Settings:
         else:  # one's own may have given the classes other numbers
             check_classes(masks, class_count(logits), self.outside)
         if self.loss is None:
-            return segmentation_loss(logits, masks, self.outside, self.class_weights)
+            answers = strip_loss if logits.shape[1] > FEW_CLASSES else segmentation_loss  # the same, faster
+            return answers(logits, masks, self.outside, self.class_weights)
         ignored = getattr(self.loss, "ignore_index", self.outside)  # PyTorch's losses have it, -100 unless told
         if ignored != self.outside and (masks == self.outside).any():
             raise ValueError(
