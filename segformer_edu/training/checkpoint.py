@@ -38,6 +38,7 @@ def check_writable(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         part_of(path).touch()
         part_of(path).unlink()
+        part_of(before(path)).unlink(missing_ok=True)  # of a process that was killed
     except (OSError, ValueError) as error:  # a name with a zero byte, say
         raise ValueError(
             f"The checkpoint {path} cannot be written ({error}); expected the name of a file in a folder that can be "
@@ -59,6 +60,7 @@ def before(path: Path) -> Path:
 def keep_earlier(path: Path) -> None:
     """Keep the checkpoint that is about to be replaced; ``path`` is there all the time."""
     if not path.is_file():
+        before(path).unlink(missing_ok=True)  # of another training, whose newest somebody deleted
         return
     link = part_of(before(path))
     link.unlink(missing_ok=True)

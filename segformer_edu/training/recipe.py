@@ -64,9 +64,7 @@ class Recipe:
         if not 0 <= self.average < 1:
             raise ValueError(f"average is {self.average}; expected a number from 0 to below 1, such as 0.999.")
         if self.accumulate > self.batch_size:
-            raise ValueError(
-                f"A batch of {self.batch_size} cannot be cut into {self.accumulate} parts; expected fewer."
-            )
+            raise ValueError(f"accumulate is {self.accumulate}, batch_size {self.batch_size}; expected no more parts.")
         for name, value in vars(self).items():  # NumPy's numbers become plain ones, as a checkpoint has them
             object.__setattr__(self, name, type(getattr(Recipe, name))(value))
 
