@@ -2,8 +2,10 @@
 
 from segformer_edu.data.camvid import CamVid
 from segformer_edu.data.classes import ADE20K, CAMVID32, CITYSCAPES, VOC, ClassList, class_list
+from segformer_edu.data.crops import Crops
 from segformer_edu.data.folder import Folder
 from segformer_edu.data.labels import VOID
+from segformer_edu.data.memory import InMemory, class_counts
 from segformer_edu.data.pairs import PairedPictures
 from segformer_edu.data.pictures import as_image, normalize, photograph, statistics
 from segformer_edu.data.report import Report, examine
@@ -19,11 +21,14 @@ __all__ = [
     "Augmentation",
     "CamVid",
     "ClassList",
+    "Crops",
     "Folder",
+    "InMemory",
     "PairedPictures",
     "Report",
     "Shapes",
     "as_image",
+    "class_counts",
     "class_list",
     "examine",
     "normalize",

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "the following arguments are required: {segment,check-data,export,cost,doctor}"),
+        ("", "the following arguments are required: {segment,check-data,train,evaluate,export,cost,doctor}"),
         ("segmnet", "invalid choice: 'segmnet'"),
         ("segment photo.png", "required: --weights, --out"),
         ("segment photo.png --weights 5.pt --out a.png --size 16", "'16' is no size; expected one or two numbers"),
@@ -44,6 +44,8 @@ def test_wrong_usage(capsys, text, message):
     [
         ("segment", ("examples:", "not commercially", "longer side", "exit codes", "ade20k (150)", "id2label")),
         ("check-data", ("examples:", "leftImg8bit and gtFine", "one star", "128 64 128", "exit codes")),
+        ("train", ("examples:", "--set changes one", "torchrun", "goes on from the last checkpoint", "exit codes")),
+        ("evaluate", ("examples:", "--flip looks at it in the mirror", "exit codes")),
         ("export", ("examples:", "not commercially", "onnxruntime", "image_mean", "exit codes")),
         ("doctor", ("examples:", "pasted into an issue", "exit codes")),
         ("cost", ("examples:", "FLOPs", "height and width", "one of b0, b1")),
