@@ -40,6 +40,7 @@ ONE_CHANGED = {
 }
 """Our recipe with one thing changed, in short runs of the small model."""
 EXPERIMENTS = {
+    "b0-60": "--model b0 --epochs 60 --validate-every 20",
     "b0": "--model b0 --epochs 240 --validate-every 20",
     "small": "--model small --epochs 240 --validate-every 20",
     **{
