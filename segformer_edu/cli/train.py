@@ -35,14 +35,14 @@ from segformer_edu.training.processes import Processes, joined
 from segformer_edu.training.run import History
 
 USAGE = """segformer-edu train --data camvid|FOLDER --model MODEL --out FOLDER
-           [--recipe NAME] [--epochs NUMBER] [--set NAME=VALUE …] [--seed NUMBER]
-           [--from SOURCE] [--hold-out SEQUENCE | --validate SHARE]
+           [--recipe NAME] [--epochs NUMBER] [--set NAME=VALUE …]
+           [--seed NUMBER] [--from SOURCE] [--hold-out SEQUENCE | --validate SHARE]
            [--validate-every EPOCHS] [--device DEVICE] [--workers NUMBER]"""
 
 TEXT = f"""Train a model, and write what it learned, how, and how well into a folder.
 
-{DATA} Where no folder is named val, a share of the
-pictures is held out: --validate.
+{DATA}
+Where none is named val, a share of the pictures is held out: --validate.
 
 --recipe is {" or ".join(PLANS)}: the optimizer, its rates, the augmentation, all that
 decides a training, as one value that is written to plan.json. --set changes one
@@ -52,10 +52,11 @@ Stopped in whatever way, the same command goes on from the last checkpoint, and
 ends with the same weights as if it had not been stopped.
 
 Into --out go: plan.json; log.jsonl, a line every 50 steps and each validation;
-last.pt, the checkpoint; best, the model of the best validation; seen.png, some
-pictures with their class maps, true and predicted; model, the result, which
---weights of the other commands takes; result.json, its figures. With
-TensorBoard installed it is told the same: tensorboard --logdir FOLDER."""
+last.pt and last.pt.before, the newest checkpoint and the one before; best, the
+model of the best validation; seen.png, some pictures with their class maps, true
+and predicted; model, the result, which --weights of the other commands takes;
+result.json, its figures. With TensorBoard installed it is told the same:
+tensorboard --logdir FOLDER."""
 
 EXAMPLES = """examples:
   segformer-edu train --data camvid --model b0 --out runs/b0
@@ -137,6 +138,7 @@ def trained(given: argparse.Namespace, processes: Processes) -> int:
         augment=plan.augment,
         class_weights=weights,
         checkpoint=given.out / "last.pt",
+        keep_earlier=True,
         device=next(model.parameters()).device,
         workers=given.workers,
         on_step=journal if processes.is_first else None,

@@ -108,7 +108,7 @@ def test_a_broken_newest_checkpoint_is_said_and_the_one_before_taken(tmp_path):
     file, data = tmp_path / "run.pt", Shapes(16, size=48)
     whole = model()
     fit(whole, data, RECIPE, **QUIET)
-    fit(model(), data, RECIPE, checkpoint=file, **QUIET)
+    fit(model(), data, RECIPE, checkpoint=file, keep_earlier=True, **QUIET)
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     learner = model(seed=3)
     with pytest.warns(UserWarning, match="The one before"):
