@@ -53,8 +53,8 @@ ends with the same weights as if it had not been stopped.
 
 Into --out go: plan.json; log.jsonl, a line every 50 steps and each validation;
 last.pt and last.pt.before, the newest checkpoint and the one before; best, the
-model of the best validation; seen.png, some pictures with their class maps, true
-and predicted; model, the result, which --weights of the other commands takes;
+model of the best validation; seen.png, some pictures with their class maps,
+true and predicted; model, the result, which --weights of the other commands takes;
 result.json, its figures. With TensorBoard installed it is told the same:
 tensorboard --logdir FOLDER."""
 
