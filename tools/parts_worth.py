@@ -122,11 +122,12 @@ def build(name: str, classes: int) -> Segformer:
 def measure(name: str, seed: int, train: InMemory, judge: InMemory) -> dict[str, Any]:
     """Train a variation, and judge it at several sizes."""
     classes = len(train.classes or ())
-    plan = replace(OURS, epochs=EPOCHS, augment=replace(OURS.augment, size=CROP)).of(len(train), seed)
+    counts = class_counts(train, classes)
+    plan = replace(OURS, epochs=EPOCHS, augment=replace(OURS.augment, size=CROP)).of(len(train), counts, seed=seed)
     torch.manual_seed(seed)
     model = build(name, classes)
     start = time.process_time()
-    weights = balanced_weights(class_counts(train, classes), plan.balance)
+    weights = balanced_weights(counts, plan.balance)
     history = fit(
         model,
         train,

@@ -121,12 +121,13 @@ def trained(given: argparse.Namespace, processes: Processes) -> int:
     shows = sys.stderr.isatty() and processes.is_first
     train, judge = InMemory(train, progress=shows), InMemory(judge, progress=shows)
     names = classes_of(train.data)
-    plan = plan_of(given, len(train))
+    counts = class_counts(train, len(names))
+    plan = plan_of(given, len(train), counts)
     description = {"command": command_of(), "data": described(given, train, judge), "plan": plan.to_dict()}
     if processes.is_first:
         check_same(given.out / "plan.json", description)
     model = model_of(given, plan, names).to(usable_device(given.device))
-    weights = balanced_weights(class_counts(train, len(names)), plan.balance) if plan.balance else None
+    weights = balanced_weights(counts, plan.balance) if plan.balance else None
     journal = Journal(
         given.out / "log.jsonl", plan.recipe, writer=tensorboard(given.out) if processes.is_first else None
     )
@@ -151,7 +152,7 @@ def trained(given: argparse.Namespace, processes: Processes) -> int:
     return 0
 
 
-def plan_of(given: argparse.Namespace, pictures: int) -> Plan:
+def plan_of(given: argparse.Namespace, pictures: int, counts: torch.Tensor) -> Plan:
     """Return the plan with what was set otherwise.
 
     Raises:
@@ -170,7 +171,7 @@ def plan_of(given: argparse.Namespace, pictures: int) -> Plan:
     try:
         recipe, augment = replace(plan.recipe, **changed["recipe"]), replace(plan.augment, **changed["augment"])
         plan = replace(plan, recipe=recipe, augment=augment, **changed[""])
-        return plan.of(pictures, given.seed, given.validate_every)
+        return plan.of(pictures, counts, seed=given.seed, validate_every=given.validate_every)
     except (TypeError, ValueError) as error:
         raise UsersError(f"--set: {error}") from error
 

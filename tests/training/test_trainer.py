@@ -199,7 +199,8 @@ def test_enets_weights():
 
 @pytest.mark.parametrize("plan", [OURS, PAPER_PLAN])
 def test_a_plan_is_plain_and_counts_its_steps(plan):
-    made = plan.of(367, seed=4, validate_every=10)
+    made = plan.of(367, torch.tensor([500, 470, 19, 11, 0]), seed=4, validate_every=10)
+    assert made.augment.rare == ((2, 3) if plan.rare_share else ())
     assert made.recipe.steps == round(plan.epochs * 367 / plan.recipe.batch_size)
     assert made.recipe.seed == 4
     assert json.loads(json.dumps(made.to_dict()))["name"] == plan.name
