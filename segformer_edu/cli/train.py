@@ -36,8 +36,9 @@ from segformer_edu.training.run import History
 
 USAGE = """segformer-edu train --data camvid|FOLDER --model MODEL --out FOLDER
            [--recipe NAME] [--epochs NUMBER] [--set NAME=VALUE …]
-           [--seed NUMBER] [--from SOURCE] [--hold-out SEQUENCE | --validate SHARE]
-           [--validate-every EPOCHS] [--device DEVICE] [--workers NUMBER]"""
+           [--seed NUMBER] [--from SOURCE]
+           [--hold-out SEQUENCE | --validate SHARE] [--validate-every EPOCHS]
+           [--device DEVICE] [--workers NUMBER]"""
 
 TEXT = f"""Train a model, and write what it learned, how, and how well into a folder.
 
@@ -54,8 +55,8 @@ ends with the same weights as if it had not been stopped.
 Into --out go: plan.json; log.jsonl, a line every 50 steps and each validation;
 last.pt and last.pt.before, the newest checkpoint and the one before; best, the
 model of the best validation; seen.png, some pictures with their class maps,
-true and predicted; model, the result, which --weights of the other commands takes;
-result.json, its figures. With TensorBoard installed it is told the same:
+true and predicted; model, the result, which --weights of the other commands
+takes; result.json, its figures. With TensorBoard installed it is told the same:
 tensorboard --logdir FOLDER."""
 
 EXAMPLES = """examples:
