@@ -112,7 +112,7 @@ def add_options(add: Add) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Train, alone or with the other processes that torchrun started, and write the result."""
-    with joined() as processes:
+    with joined(given.device) as processes:
         return trained(given, processes)
 
 
