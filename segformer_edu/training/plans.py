@@ -38,6 +38,8 @@ class Plan:
 
     def of(self, pictures: int, seed: int = 0, validate_every: float | None = None) -> Plan:
         """Return the plan for so many pictures: with its number of steps, and a validation every so many epochs."""
+        if not self.epochs > 0:
+            raise ValueError(f"epochs is {self.epochs}; expected a positive number.")
         each = pictures / self.recipe.batch_size
         steps = max(1, round(self.epochs * each))
         every = steps if validate_every is None else max(1, round(validate_every * each))
@@ -63,6 +65,20 @@ def balanced_weights(counts: torch.Tensor | Sequence[int], exponent: float = 1.0
     shares = shares / shares.sum()
     weights = (1 / torch.log(1.02 + shares)) ** exponent
     return (weights / weights.mean()).float()
+
+
+def rare_classes(counts: torch.Tensor | Sequence[int], share: float = 0.02) -> tuple[int, ...]:
+    """Return the classes that are there, and have less than this share of the pixels.
+
+    Args:
+        counts: pixels of each class, (num_classes,).
+        share: 0.02 for CamVid's five.
+
+    Source: chapter 13.
+    """
+    shares = torch.as_tensor(counts, dtype=torch.float64)
+    shares = shares / shares.sum()
+    return tuple(((shares > 0) & (shares < share)).nonzero().flatten().tolist())
 
 
 PAPER_PLAN = Plan(
