@@ -45,14 +45,16 @@ from segformer_edu.training.run import History
 USAGE = """segformer-edu train --data camvid|FOLDER --model MODEL --out FOLDER
            [--recipe NAME] [--epochs NUMBER] [--set NAME=VALUE …] [--seed NUMBER]
            [--from SOURCE] [--hold-out SEQUENCE | --validate SHARE]
-           [--together EXPRESSION] [--validate-every EPOCHS] [--device DEVICE] [--workers NUMBER]"""
+           [--together EXPRESSION] [--validate-every EPOCHS]
+           [--device DEVICE] [--workers NUMBER]"""
 
 TEXT = f"""Train a model, and write what it learned, how, and how well into a folder.
 
-{DATA} Where no folder is named val, a share of the
-pictures is held out: --validate. Of several pictures of one plant, street or
-patient all must be held out, or none: --together says what their names share,
-as a regular expression: --together "plant[0-9]+" for plant07-1.jpg and -2.jpg.
+{DATA}
+Where no folder is named val, a share of the pictures is held out: --validate.
+Of several pictures of one plant, street or patient all must be held out, or
+none: --together says what their names share, as a regular expression:
+--together "plant[0-9]+" for plant07-1.jpg and plant07-2.jpg.
 
 --recipe is {" or ".join(PLANS)}: the optimizer, its rates, the augmentation, all that
 decides a training, as one value that is written to plan.json. --set changes one
