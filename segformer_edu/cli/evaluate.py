@@ -20,8 +20,8 @@ from segformer_edu.training.evaluation import evaluate
 from segformer_edu.training.metrics import Scores
 
 USAGE = """segformer-edu evaluate --weights SOURCE --data camvid|FOLDER
-           [--split SPLIT] [--names LIST] [--flip] [--scales NUMBER …] [--json FILE]
-           [--device DEVICE]"""
+           [--split SPLIT] [--names LIST] [--flip] [--scales NUMBER …]
+           [--json FILE] [--device DEVICE]"""
 
 TEXT = f"""Compare a model's class maps with the truth, all pixels of all pictures in one
 confusion matrix: the IoU of each class, their mean (mIoU), and the accuracy.

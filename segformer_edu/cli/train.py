@@ -43,9 +43,9 @@ from segformer_edu.training.processes import Processes, joined
 from segformer_edu.training.run import History
 
 USAGE = """segformer-edu train --data camvid|FOLDER --model MODEL --out FOLDER
-           [--recipe NAME] [--epochs NUMBER] [--set NAME=VALUE …] [--seed NUMBER]
-           [--from SOURCE] [--hold-out SEQUENCE | --validate SHARE]
-           [--together EXPRESSION] [--validate-every EPOCHS]
+           [--recipe NAME] [--epochs NUMBER] [--set NAME=VALUE …]
+           [--seed NUMBER] [--from SOURCE] [--hold-out SEQUENCE]
+           [--validate SHARE] [--together EXPRESSION] [--validate-every EPOCHS]
            [--device DEVICE] [--workers NUMBER]"""
 
 TEXT = f"""Train a model, and write what it learned, how, and how well into a folder.
