@@ -6,6 +6,7 @@ import argparse
 import io
 import json
 import re
+import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -179,7 +180,7 @@ def examine_layout(layout: Layout, classes: Any, given: argparse.Namespace) -> t
         void=given.void,
         first=given.first,
         names=layout.names,
-        progress=True,
+        progress=sys.stderr.isatty(),
         **options,
     )
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch.utils.data import Subset
 
 from segformer_edu.cli.check_data import a_number, a_void, read_classes, some_classes, wanted_layouts
@@ -16,6 +16,7 @@ from segformer_edu.cli.terminal import UsersError, tell
 from segformer_edu.data.camvid import CamVid
 from segformer_edu.data.folder import Folder
 from segformer_edu.data.layouts import Layout
+from segformer_edu.data.splits import hold_out
 
 SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation", "dev"), "test": ("test", "testing")}
 """The splits, and the names of folders that hold them."""
@@ -120,20 +121,38 @@ def training_data(given: argparse.Namespace) -> tuple[Any, Any]:
         return splits["train"], splits["val"]
     if len(splits) > 1 and "train" not in splits:
         raise UsersError(f"{given.data} has no folder of pictures to train on; say it by --images and --masks.")
-    return parted(splits.get("train") or next(iter(splits.values())), given.validate, given.seed)
+    return parted(splits.get("train") or next(iter(splits.values())), given.validate, given.together, given.seed)
 
 
-def parted(data: Folder, share: float, seed: int) -> tuple[Subset[Any], Subset[Any]]:
-    """Hold out a share of the pictures, drawn at random, to judge by."""
-    count = round(len(data) * share)
-    if not 0 < count < len(data):
-        raise UsersError(
-            f"Of {len(data)} pictures {share:.0%} would be held out to judge by, that is {count}; expected one at "
-            f"least, and one left: --validate 0.2, say, and more pictures."
-        )
-    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed)).tolist()
-    tell(f"{count} of {len(data)} pictures are held out to judge by (--validate, --seed)")
-    return Subset(data, sorted(order[count:])), Subset(data, sorted(order[:count]))
+def an_expression(text: str) -> str:
+    """Read ``--together``."""
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no regular expression ({error})") from error
+    return text
+
+
+def parted(data: Folder, share: float, together: str | None, seed: int) -> tuple[Subset[Any], Subset[Any]]:
+    """Hold out a share of the pictures, or of the groups that their names form, drawn at random, to judge by.
+
+    Raises:
+        UsersError: too few pictures, or names that are in no group.
+    """
+    try:
+        train, held = hold_out([picture.name for picture, _ in data.pairs], share, together, seed)
+    except ValueError as error:
+        raise UsersError(f"--validate, --together: {error}") from error
+    tell(f"{len(held)} of {len(data)} pictures are held out to judge by (--validate, --together, --seed)")
+    return Subset(data, train), Subset(data, held)
+
+
+def names_of(data: Any) -> list[str]:
+    """Return the names of a data set's pictures, as ``--names`` takes them; none where it has no files."""
+    if isinstance(data, Subset):
+        names = names_of(data.dataset)
+        return [names[index] for index in data.indices] if names else []
+    return [picture.as_posix() for picture, _ in getattr(data, "pairs", [])]
 
 
 def classes_of(data: Any) -> tuple[str, ...]:
@@ -148,7 +167,7 @@ def evaluation_data(given: argparse.Namespace) -> Any:
     """Return the pictures of a split."""
     if is_camvid(given):
         return CamVid(given.split, only=given.only or "")
-    splits = folder_splits(given)
+    splits = folder_splits(given, tuple(given.size) if given.size else None)
     if len(splits) == 1:
         return next(iter(splits.values()))
     if given.split not in splits:

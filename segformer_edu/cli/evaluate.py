@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +20,16 @@ from segformer_edu.training.evaluation import evaluate
 from segformer_edu.training.metrics import Scores
 
 USAGE = """segformer-edu evaluate --weights SOURCE --data camvid|FOLDER
-           [--split SPLIT] [--flip] [--scales NUMBER …] [--json FILE]
-           [--device DEVICE]"""
+           [--split SPLIT] [--names LIST] [--flip] [--scales NUMBER …]
+           [--json FILE] [--device DEVICE]"""
 
 TEXT = f"""Compare a model's class maps with the truth, all pixels of all pictures in one
 confusion matrix: the IoU of each class, their mean (mIoU), and the accuracy.
 
 {DATA}
+
+Of FOLDER the classes are the weights' own, unless --classes says otherwise;
+--names takes judged.txt, which train writes.
 
 A picture is looked at once, in its own size. --flip looks at it in the mirror
 too, --scales at other sizes; the mean of the probabilities decides. State such
@@ -32,8 +37,8 @@ figures apart: they cost several times as much."""
 
 EXAMPLES = """examples:
   segformer-edu evaluate --weights camvid-b0 --data camvid --split test
-  segformer-edu evaluate --weights runs/x/model --data my-data --classes 4 \\
-      --flip --scales 0.75 1 1.25
+  segformer-edu evaluate --weights runs/x/model --data my-data \\
+      --names runs/x/judged.txt --flip --scales 0.75 1 1.25
 
 exit codes: 0 done; 1 the weights or the data are not as they should be, and one
 line says what is wrong; 2 wrong usage"""
@@ -44,6 +49,7 @@ def add_options(add: Add) -> None:
     add("--weights", required=True, metavar="SOURCE", help="as for segment")
     add_data_options(add)
     add("--split", choices=list(SPLITS), default="val", help="val by default; look at test once, at the end")
+    add("--size", type=int, nargs=2, metavar="PIXELS", help="of FOLDER: as for train")
     add("--only", metavar="SEQUENCE", help="of CamVid: pictures whose names begin so, such as 0001TP")
     add("--flip", action="store_true", help="look at each picture in the mirror too")
     add("--scales", type=float, nargs="+", default=[1.0], metavar="NUMBER", help="magnifications to look at")
@@ -55,14 +61,21 @@ def add_options(add: Add) -> None:
 def run(given: argparse.Namespace) -> int:
     """Evaluate the model, and print a table."""
     check_free([given.json] if given.json else [], given.overwrite)
-    data = evaluation_data(given)
     model = load_pretrained(given.weights)
     if not isinstance(model, Segformer):
         raise UsersError(f"{given.weights} classifies whole images; expected weights with a decoder.")
+    own = model.class_names or ()
+    if own[1:] and given.classes is None and given.classes_file is None:
+        given.classes = list(own)
+    data = evaluation_data(given)
     names = classes_of(data)
     if max(model.num_classes, 2) != len(names):
         raise UsersError(f"{given.weights} has {model.num_classes} classes, the data {len(names)}; expected the same.")
-    scores = evaluate(model.to(usable_device(given.device)), data, flip=given.flip, scales=given.scales, batch_size=2)
+    if own[1:] and own != names:
+        warnings.warn(f"The weights' classes are {', '.join(own)}, the data's {', '.join(names)}.", stacklevel=2)
+    device = usable_device(given.device)
+    views = {"flip": given.flip, "scales": given.scales, "progress": sys.stderr.isatty()}
+    scores = evaluate(model.to(device), data, batch_size=2, **views)
     tell(table(scores, names))
     tell(f"{scores.describe(names)}, {len(data)} pictures")
     if given.json:

@@ -16,8 +16,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from segformer_edu.cli.command import Add, Command, write_whole
-from segformer_edu.cli.data import DATA, add_data_options, classes_of, is_camvid, training_data
+from segformer_edu.cli.command import LICENCE, Add, Command, write_whole
+from segformer_edu.cli.data import (
+    DATA,
+    add_data_options,
+    an_expression,
+    classes_of,
+    is_camvid,
+    names_of,
+    training_data,
+)
 from segformer_edu.cli.evaluate import figures, table
 from segformer_edu.cli.segment import a_device, usable_device
 from segformer_edu.cli.terminal import UsersError, tell
@@ -36,18 +44,24 @@ from segformer_edu.training.run import History
 
 USAGE = """segformer-edu train --data camvid|FOLDER --model MODEL --out FOLDER
            [--recipe NAME] [--epochs NUMBER] [--set NAME=VALUE …]
-           [--seed NUMBER] [--from SOURCE]
-           [--hold-out SEQUENCE | --validate SHARE] [--validate-every EPOCHS]
+           [--seed NUMBER] [--from SOURCE] [--hold-out SEQUENCE]
+           [--validate SHARE] [--together EXPRESSION] [--validate-every EPOCHS]
            [--device DEVICE] [--workers NUMBER]"""
 
 TEXT = f"""Train a model, and write what it learned, how, and how well into a folder.
 
 {DATA}
-Where none is named val, a share of the pictures is held out: --validate.
+Where no folder is named val, a share of the pictures is held out: --validate.
+Of several pictures of one plant, street or patient all must be held out, or
+none: --together says what their names share, as a regular expression:
+--together "plant[0-9]+" for plant07-1.jpg and plant07-2.jpg.
 
 --recipe is {" or ".join(PLANS)}: the optimizer, its rates, the augmentation, all that
 decides a training, as one value that is written to plan.json. --set changes one
-number of it: --set learning_rate=5e-4 size=256,256.
+number of it: --set learning_rate=5e-4 size=256,256. The size is that of the
+crops that are cut out of the pictures; --size brings the pictures to another.
+The rare classes, which crops are laid around, are those below 2 % of the
+pixels, unless --set rare=2,4 says otherwise.
 
 Stopped in whatever way, the same command goes on from the last checkpoint, and
 ends with the same weights as if it had not been stopped.
@@ -55,22 +69,26 @@ ends with the same weights as if it had not been stopped.
 Into --out go: plan.json; log.jsonl, a line every 50 steps and each validation;
 last.pt and last.pt.before, the newest checkpoint and the one before; best, the
 model of the best validation; seen.png, some pictures with their class maps,
-true and predicted; model, the result, which --weights of the other commands
-takes; result.json, its figures. With TensorBoard installed it is told the same:
-tensorboard --logdir FOLDER."""
+true and predicted; judged.txt, the names of the pictures that it is judged by,
+which --names of evaluate takes; model, the result, which --weights of the other
+commands takes; result.json, its figures. With TensorBoard installed it is told
+the same: tensorboard --logdir FOLDER."""
 
 EXAMPLES = """examples:
   segformer-edu train --data camvid --model b0 --out runs/b0
   segformer-edu train --data camvid --model small --out runs/dusk \\
       --hold-out 0001TP --epochs 40
   segformer-edu train --data my-data --classes background,crack \\
-      --model b0 --from camvid-b0 --out runs/cracks
+      --from camvid-b0 --together "bridge[0-9]+" --out runs/cracks
   torchrun --nproc-per-node 2 -m segformer_edu train --data camvid …
 
 exit codes: 0 done; 1 the data, or a setting, are not as they should be, and one
 line says what is wrong; 2 wrong usage; 130 stopped by Ctrl-C, and saved"""
 
 SHOWN = 4
+SIZE = "b0"
+OTHERWISE = {"name", "steps", "seed", "validate_every"}
+"""Settings of a plan that have options of their own, or follow from others."""
 WAYS: dict[str, dict[str, Any]] = {
     "plain": {},
     "flip": {"flip": True},
@@ -95,7 +113,8 @@ def a_setting(text: str) -> tuple[str, Any]:
 def add_options(add: Add) -> None:
     """Add the options of ``train``."""
     add_data_options(add)
-    add("--model", type=str.lower, choices=list(SIZES), default="b0", metavar="MODEL", help=", ".join(SIZES))
+    sizes = f"{', '.join(SIZES)}; b0 by default, or what --from is"
+    add("--model", type=str.lower, choices=list(SIZES), metavar="MODEL", help=sizes)
     add("--out", type=Path, required=True, metavar="FOLDER", help="what is learned and told goes there")
     add("--recipe", choices=list(PLANS), default="ours", help="how to train; ours by default")
     add("--epochs", type=float, metavar="NUMBER", help="how often each picture is seen; the recipe's by default")
@@ -105,6 +124,7 @@ def add_options(add: Add) -> None:
     add("--size", type=int, nargs=2, metavar="PIXELS", help="of FOLDER: height and width to bring all pictures to")
     add("--hold-out", metavar="SEQUENCE", help="of CamVid: judge by this sequence of train (0001TP, dusk), not by val")
     add("--validate", type=float, default=0.15, metavar="SHARE", help="of FOLDER: pictures held out; 0.15 by default")
+    add("--together", type=an_expression, metavar="EXPRESSION", help="of FOLDER: what tells which pictures go together")
     add("--validate-every", type=float, default=10, metavar="EPOCHS", help="epochs between validations; 10 by default")
     add("--device", type=a_device, metavar="DEVICE", help="cpu, cuda, cuda:1 or mps; by default the fastest at hand")
     add("--workers", type=int, default=0, metavar="NUMBER", help="processes that prepare pictures; 0 by default")
@@ -124,10 +144,11 @@ def trained(given: argparse.Namespace, processes: Processes) -> int:
     names = classes_of(train.data)
     counts = class_counts(train, len(names))
     plan = plan_of(given, len(train), counts)
+    model = model_of(given, plan, names).to(usable_device(given.device))
     description = {"command": command_of(), "data": described(given, train, judge), "plan": plan.to_dict()}
     if processes.is_first:
         check_same(given.out / "plan.json", description)
-    model = model_of(given, plan, names).to(usable_device(given.device))
+        write_whole(given.out / "judged.txt", "".join(f"{name}\n" for name in names_of(judge.data)).encode())
     weights = balanced_weights(counts, plan.balance) if plan.balance else None
     journal = Journal(
         given.out / "log.jsonl", plan.recipe, writer=tensorboard(given.out) if processes.is_first else None
@@ -149,6 +170,8 @@ def trained(given: argparse.Namespace, processes: Processes) -> int:
     )
     if not history.finished:
         return 130
+    if journal.started is None:  # it had been finished before
+        journal.open(len(history.losses))
     finish(given.out, model, plan, train, judge, names, {**description, **journal.times()})
     return 0
 
@@ -163,18 +186,36 @@ def plan_of(given: argparse.Namespace, pictures: int, counts: torch.Tensor) -> P
     own = {name: value for name, value in vars(plan).items() if not hasattr(value, "__dataclass_fields__")}
     places: dict[str, Any] = {"": own, "recipe": vars(plan.recipe), "augment": vars(plan.augment)}
     changed: dict[str, dict[str, Any]] = {place: {} for place in places}
-    for name, value in [*given.set, *([("epochs", given.epochs)] if given.epochs else [])]:
-        found = [place for place, known in places.items() if name in known and name != "name"]
-        if not found or name in ("steps", "seed", "validate_every"):
-            known = sorted({name for known in places.values() for name in known} - {"name", "steps", "seed"})
+    for name, value in [*given.set, *([] if given.epochs is None else [("epochs", given.epochs)])]:
+        found = [place for place, known in places.items() if name in known and name not in OTHERWISE]
+        if not found:
+            known = sorted({name for known in places.values() for name in known} - OTHERWISE)
             raise UsersError(f"--set {name}: a recipe has no such setting; expected one of {', '.join(known)}.")
-        changed[found[0]][name] = tuple(value) if isinstance(value, list) else value
+        changed[found[0]][name] = like(places[found[0]][name], name, value)
     try:
         recipe, augment = replace(plan.recipe, **changed["recipe"]), replace(plan.augment, **changed["augment"])
         plan = replace(plan, recipe=recipe, augment=augment, **changed[""])
         return plan.of(pictures, counts, seed=given.seed, validate_every=given.validate_every)
     except (TypeError, ValueError) as error:
         raise UsersError(f"--set: {error}") from error
+
+
+def like(usual: Any, name: str, value: Any) -> Any:
+    """Return what a setting is set to, in the form that it usually has: 128 becomes (128, 128) for a size.
+
+    Raises:
+        UsersError: something of another kind.
+    """
+    parts = value if isinstance(value, list) else [value]
+    are_numbers = all(isinstance(part, int | float) and not isinstance(part, bool) for part in parts)
+    if isinstance(usual, tuple):
+        wanted = len(parts) if name == "rare" else len(usual)
+        if are_numbers and len(parts) in (1, wanted):
+            return tuple(parts * (wanted // len(parts)))
+    elif isinstance(value, type(usual)) if isinstance(usual, bool | str) else are_numbers and len(parts) == 1:
+        return value
+    form = "1,3" if name == "rare" else ",".join(map(str, usual)) if isinstance(usual, tuple) else usual
+    raise UsersError(f"--set {name}: the value is {value!r}; expected something like {form}.")
 
 
 def command_of() -> str:
@@ -191,7 +232,7 @@ def described(given: argparse.Namespace, train: InMemory, judge: InMemory) -> di
         "judge": held if is_camvid(given) else "held out",
         "judging": len(judge),
         "classes": list(classes_of(train.data)),
-        "model": given.model,
+        "model": given.model or (None if given.source else SIZE),
         "from": given.source,
     }
 
@@ -221,11 +262,19 @@ def model_of(given: argparse.Namespace, plan: Plan, names: tuple[str, ...]) -> S
     torch.manual_seed(given.seed)
     if given.source is None:
         return build_segformer(
-            given.model, len(names), class_names=names, drop_path=plan.drop_path, dropout=plan.dropout
+            given.model or SIZE, len(names), class_names=names, drop_path=plan.drop_path, dropout=plan.dropout
         )
+    if given.source.startswith("nvidia/"):
+        tell(LICENCE, sys.stderr)
     model = load_pretrained(given.source, len(names), class_names=names)
     if not isinstance(model, Segformer):
         raise UsersError(f"{given.source} classifies whole images; expected weights with a decoder, or an encoder's.")
+    own = {name: getattr(model.config, name) for name in ("dims", "num_layers")}
+    if given.model and own != {name: SIZES[given.model][name] for name in own}:
+        raise UsersError(
+            f"--from {given.source} has dims {own['dims']} and num_layers {own['num_layers']}, which is not --model "
+            f"{given.model}; leave --model out."
+        )
     return model.train()
 
 

@@ -10,6 +10,7 @@ from segformer_edu.data.pairs import PairedPictures
 from segformer_edu.data.pictures import as_image, normalize, photograph, statistics
 from segformer_edu.data.report import Report, examine
 from segformer_edu.data.shapes import Shapes
+from segformer_edu.data.splits import hold_out
 from segformer_edu.data.transforms import Augmentation
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "class_counts",
     "class_list",
     "examine",
+    "hold_out",
     "normalize",
     "photograph",
     "statistics",

@@ -22,7 +22,8 @@ class Plan:
         recipe: how fast, and with what; its steps follow from ``epochs``.
         augment: what is changed in each picture.
         balance: exponent of the classes' weights; see ``balanced_weights``. 0: all weigh the same.
-        rare_share: classes with a smaller share of the pixels are those that ``augment`` takes for rare.
+        rare_share: classes with a smaller share of the pixels are those that ``augment`` takes for rare, unless it
+            names some.
         drop_path: of the model.
         dropout: of the model's decoder.
         recompute_norms: whether BatchNorm's statistics are computed again at the end, from whole pictures.
@@ -49,16 +50,16 @@ class Plan:
             seed: of the training.
             validate_every: epochs between two validations; None: one at the end.
         """
+        if not self.epochs > 0:
+            raise ValueError(f"epochs is {self.epochs}; expected a positive number.")
         each = pictures / self.recipe.batch_size
         steps = max(1, round(self.epochs * each))
         every = steps if validate_every is None else max(1, round(validate_every * each))
         warm_up = min(self.recipe.warm_up, steps // 2)
         recipe = replace(self.recipe, steps=steps, seed=seed, validate_every=every, warm_up=warm_up)
-        if counts is None:
+        if counts is None or self.augment.rare:
             return replace(self, recipe=recipe)
-        shares = (counts / counts.sum()).tolist()
-        rare = tuple(number for number, share in enumerate(shares) if 0 < share < self.rare_share)
-        return replace(self, recipe=recipe, augment=replace(self.augment, rare=rare))
+        return replace(self, recipe=recipe, augment=replace(self.augment, rare=rare_classes(counts, self.rare_share)))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as plain values."""
@@ -78,6 +79,20 @@ def balanced_weights(counts: torch.Tensor | Sequence[int], exponent: float = 1.0
     shares = shares / shares.sum()
     weights = (1 / torch.log(1.02 + shares)) ** exponent
     return (weights / weights.mean()).float()
+
+
+def rare_classes(counts: torch.Tensor | Sequence[int], share: float = 0.02) -> tuple[int, ...]:
+    """Return the classes that are there, and have less than this share of the pixels.
+
+    Args:
+        counts: pixels of each class, (num_classes,).
+        share: 0.02 for CamVid's five.
+
+    Source: chapter 13.
+    """
+    shares = torch.as_tensor(counts, dtype=torch.float64)
+    shares = shares / shares.sum()
+    return tuple(((shares > 0) & (shares < share)).nonzero().flatten().tolist())
 
 
 PAPER_PLAN = Plan(
