@@ -255,7 +255,7 @@ def test_a_sequence_of_camvid_is_held_out(shell, tmp_path, monkeypatch):
         assert shell(f"train {settings} {held} --out runs/{name}")[0] == 0
         data = plan(name)["data"]
         assert (data["training"], data["judging"]) == counts
-        assert plan(name)["plan"]["augment"]["rare"] == [2, 6, 7, 9, 10]
+        assert plan(name)["plan"]["augment"]["rare"] == []  # these pictures are noise, of all classes alike
     assert plan("dusk")["data"]["judge"] == "0001TP of train"
     assert (
         shell("evaluate --data camvid --split train --only 0001TP --weights runs/dusk/model --json dusk.json")[0] == 0
