@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from results import ROOT, commit
+from results import ROOT, commit, stamp
 
 RUNS = ROOT / "runs"
 TARGET = ROOT / "results" / "runs.json"
@@ -120,7 +120,7 @@ def record() -> None:
         if (folder / "commit.txt").is_file() and (told := told_of(folder)):
             kept[folder.name] = told
     order = [name for name in EXPERIMENTS if name in kept] + sorted(kept.keys() - EXPERIMENTS.keys())
-    content = {"command": "python tools/runs.py", "runs": {name: kept[name] for name in order}}
+    content = {**stamp("python tools/runs.py", ()), "runs": {name: kept[name] for name in order}}
     TARGET.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     print(f"{len(kept)} runs in {TARGET.relative_to(ROOT)}")
 
