@@ -28,7 +28,12 @@ def judged(miou):
 
 def run(**said):
     plan = {"epochs": 24.0, "recipe": {"steps": 100, "batch_size": 8}}
-    base = {"command": "python -m segformer_edu train", "commit": "0" * 40, "plan": plan, "data": {"training": 367}}
+    base = {
+        "command": "python -m segformer_edu train",
+        "commit": "0" * 40,
+        "plan": plan,
+        "data": {"training": 367, "model": "b0"},
+    }
     return {
         **base,
         "torch": "2.13",
@@ -83,7 +88,7 @@ def everything(runs, pages, capsys):
 def test_no_runs_are_said(shown, capsys):
     said = everything(None, shown, capsys)
     assert "None of the short runs is at hand." in said
-    assert "B0: no validation yet." in said
+    assert "The long run b0 has no validation yet." in said
     assert "the long run is not finished" in said
     assert "not decided, since runs are missing: class weights" in said
 
@@ -92,7 +97,7 @@ def test_no_runs_are_said(shown, capsys):
 def test_a_beginning_is_no_result(runs, shown, capsys):
     said = everything(runs, shown, capsys)
     assert "None of the short runs is at hand." in said
-    assert ("B0: not finished; after 50 of 100 steps." in said) is ("b0" in runs)
+    assert ("b0, 24 epochs: not finished; after 50 of 100 steps." in said) is ("b0" in runs)
 
 
 def test_missing_runs_are_named_and_nothing_is_decided_without_them(shown, capsys):
