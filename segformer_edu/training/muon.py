@@ -23,7 +23,7 @@ def orthogonalized(matrix: torch.Tensor, steps: int = 5) -> torch.Tensor:
     Returns:
         The matrix (rows, columns), in bfloat16.
 
-    Source: Jordan et al., "Muon", 2024 (kellerjordan.github.io/posts/muon); chapter 11.
+    Source: Jordan et al., "Muon", 2024 (kellerjordan.github.io/posts/muon). Built in chapter 11.
     """
     a, b, c = COEFFICIENTS
     x = matrix.bfloat16()
@@ -50,7 +50,8 @@ class OwnMuon(torch.optim.Optimizer):
     Raises:
         ValueError: parameters of other than two dimensions.
 
-    Source: Jordan et al., "Muon", 2024; Liu et al., "Muon is scalable", 2025, for the factor; chapter 11.
+    Source: Jordan et al., "Muon", 2024; Liu et al., "Muon is scalable", 2025, for the factor.
+    Built in chapter 11.
     """
 
     def __init__(

@@ -73,7 +73,7 @@ def balanced_weights(counts: torch.Tensor | Sequence[int], exponent: float = 1.0
         counts: pixels of each class, (num_classes,).
         exponent: 1 for ENet's weights, 0 for equal ones.
 
-    Source: Paszke et al., "ENet", 2016; chapter 11.
+    Source: Paszke et al., "ENet", 2016. Built in chapter 11.
     """
     shares = torch.as_tensor(counts, dtype=torch.float64)
     shares = shares / shares.sum()

@@ -1,4 +1,4 @@
-"""Chapter 10: the loss of many classes, strip by strip; the plain loss's answer, without logits of the picture's size.
+"""Chapter 11: the loss of many classes, strip by strip; the plain loss's answer, without logits of the picture's size.
 
 Enlarged logits of 150 classes are larger than any map in the model, and the plain loss makes four such maps. Here a
 strip of rows is enlarged, its loss and its gradient are computed while a cache holds it, and the gradient is brought
@@ -38,6 +38,8 @@ class Strip(NamedTuple):
         images: these of the batch.
         rows: these rows of the class maps.
         used: the rows of the small logits that they are made of.
+
+    Built in chapter 11.
     """
 
     images: slice
@@ -69,7 +71,7 @@ def strip_loss(
         TypeError, ValueError: those of ``segmentation_loss``.
         RuntimeError: in a backward pass that is to be differentiated itself.
 
-    Source: derived here; the plain loss is chapter 7's.
+    Source: derived here; the plain loss is chapter 7's. Built in chapter 11.
     """
     if steps_aside(logits, masks, class_weights):
         return segmentation_loss(logits, masks, ignore_index, class_weights)
@@ -120,7 +122,7 @@ def without_autocast(device_type: str) -> AbstractContextManager[object]:
 
 
 class StripLoss(torch.autograd.Function):
-    """The weighted sum of the pixels' cross-entropies, and its gradient, strip by strip."""
+    """The weighted sum of the pixels' cross-entropies, and its gradient, strip by strip. Built in chapter 11."""
 
     @staticmethod
     def forward(ctx: Any, logits: torch.Tensor, targets: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
@@ -154,7 +156,7 @@ class StripLoss(torch.autograd.Function):
 def enlargement(small: int, large: int) -> torch.Tensor:
     """Return bilinear enlargement along one side as a matrix (small, large): what it makes of each unit vector.
 
-    On the CPU, in float64: not every device has such numbers.
+    On the CPU, in float64: not every device has such numbers. Built in chapter 11.
     """
     return F.interpolate(torch.eye(small, dtype=torch.float64, device="cpu")[None], size=large, mode="linear")[0]
 
@@ -165,6 +167,8 @@ def strips(logits: torch.Tensor, targets: torch.Tensor) -> Iterator[Strip]:
     Args:
         logits: (B, K, h, w).
         targets: (B, H, W).
+
+    Built in chapter 11.
     """
     (batch, classes, small, _), (large, width) = logits.shape, targets.shape[1:]
     at_once = AT_ONCE if logits.device.type == "cpu" else AT_ONCE_ELSEWHERE
@@ -199,6 +203,8 @@ def loss_of_strip(
 
     Returns:
         One number; (b, K, n, w), or empty.
+
+    Built in chapter 11.
     """
     (images, classes, small, width), (rows, _, columns) = logits.shape, targets.shape[1:]
     wide = logits.transpose(1, 2).reshape(-1, width) @ across  # (b · n · K, W)
