@@ -18,8 +18,8 @@ FLOORS = {
     "training": "losses, metrics, fit, checkpoints",
     "pretrained": "everybody's weights, and back",
     "model": "sketch, paper's model, fast leaves",
-    "data": "pictures, class maps, data sets",
     "pages": "figures, widgets, measurements",
+    "data": "pictures, class maps, data sets",
     "validation": "checks of arguments",
 }
 """For each floor what is there, in a few words."""
