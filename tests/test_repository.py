@@ -104,7 +104,7 @@ def test_version_stands_in_one_place():
 def test_the_package_ships_its_types():
     assert (LIBRARY / "py.typed").is_file()
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    assert settings["package-data"] == {"segformer_edu": ["py.typed"]}
+    assert settings["package-data"] == {"segformer_edu": ["py.typed", "pretrained/shipped/*"]}
 
 
 def test_no_picture_of_camvid_is_in_the_repository():

@@ -23,7 +23,7 @@ SKETCH_TRAINED = (
     *(f"segformer_edu/model/{room}.py" for room in ("attention", "convolution", "decoder", "encoder", "feedforward")),
     *("segformer_edu/model/normalization.py", "segformer_edu/model/segformer.py"),
     *(f"segformer_edu/training/{room}.py" for room in ("chance", "evaluation", "fit", "items", "losses")),
-    *(f"segformer_edu/training/{room}.py" for room in ("metrics", "recipe", "run", "settings")),
+    *(f"segformer_edu/training/{room}.py" for room in ("metrics", "optimizers", "recipe", "run", "settings")),
     "segformer_edu/model/logits.py",
     *("segformer_edu/data/shapes.py", "segformer_edu/data/transforms.py"),
 )

@@ -29,6 +29,7 @@ ONE_CHANGED = {
     "ours": "",
     "adamw": "--set matrix_rate=0",
     "no-class-weights": "--set balance=0",
+    "enets-class-weights": "--set balance=1",
     "light-of-the-paper": "--set light=distortion",
     "no-light": "--set light=none",
     "no-rare": "--set aim=0 paste=0",
@@ -40,6 +41,8 @@ ONE_CHANGED = {
 }
 """Our recipe with one thing changed, in short runs of the small model."""
 EXPERIMENTS = {
+    "b0-60": "--model b0 --epochs 60 --validate-every 20",
+    "small-60": "--model small --epochs 60 --validate-every 20",
     "b0": "--model b0 --epochs 240 --validate-every 20",
     "small": "--model small --epochs 240 --validate-every 20",
     **{

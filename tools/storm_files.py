@@ -34,6 +34,7 @@ import segformer_edu as se
 from segformer_edu.data import Folder, Shapes
 from segformer_edu.inference import as_image
 from segformer_edu.training import fit
+from segformer_edu.training.checkpoint import BrokenCheckpointError
 
 GUARD = 600  # seconds after which a file that is still being read hangs
 MOST = 1 << 30  # bytes of memory above those at rest
@@ -123,7 +124,8 @@ def wordless(error: BaseException, folder: Path) -> str:
     """Say why an error is none of the library's in words; "" if it is one."""
     text, last = str(error), traceback.extract_tb(error.__traceback__)[-1]
     own = Path(last.filename).is_relative_to(ROOT / "segformer_edu")
-    if type(error) not in (ValueError, TypeError, OSError, FileNotFoundError) or not own:
+    kinds = (ValueError, TypeError, OSError, FileNotFoundError, BrokenCheckpointError)
+    if type(error) not in kinds or not own:
         return f"{type(error).__name__} at {last.filename}:{last.lineno}: {text[:300]}"
     if str(folder) not in text and not any(path.name in text for path in folder.rglob("*")):
         return f"the error does not name the file: {text[:300]}"

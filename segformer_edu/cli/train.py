@@ -38,7 +38,7 @@ from segformer_edu.training.evaluation import evaluate
 from segformer_edu.training.fit import fit
 from segformer_edu.training.journal import Journal
 from segformer_edu.training.norms import recompute_statistics
-from segformer_edu.training.plans import PLANS, Plan, balanced_weights, rare_classes
+from segformer_edu.training.plans import PLANS, Plan, balanced_weights
 from segformer_edu.training.processes import Processes, joined
 from segformer_edu.training.run import History
 
@@ -60,18 +60,19 @@ none: --together says what their names share, as a regular expression:
 decides a training, as one value that is written to plan.json. --set changes one
 number of it: --set learning_rate=5e-4 size=256,256. The size is that of the
 crops that are cut out of the pictures; --size brings the pictures to another.
-Of FOLDER the rare classes, which crops are laid around, are those below 2 % of
-the pixels, unless --set rare=2,4 says otherwise.
+The rare classes, which crops are laid around, are those below 2 % of the
+pixels, unless --set rare=2,4 says otherwise.
 
 Stopped in whatever way, the same command goes on from the last checkpoint, and
 ends with the same weights as if it had not been stopped.
 
 Into --out go: plan.json; log.jsonl, a line every 50 steps and each validation;
-last.pt, the checkpoint; best, the model of the best validation; seen.png, some
-pictures with their class maps, true and predicted; judged.txt, the names of the
-pictures that it is judged by, which --names of evaluate takes; model, the
-result, which --weights of the other commands takes; result.json, its figures.
-With TensorBoard installed it is told the same: tensorboard --logdir FOLDER."""
+last.pt and last.pt.before, the newest checkpoint and the one before; best, the
+model of the best validation; seen.png, some pictures with their class maps,
+true and predicted; judged.txt, the names of the pictures that it is judged by,
+which --names of evaluate takes; model, the result, which --weights of the other
+commands takes; result.json, its figures. With TensorBoard installed it is told
+the same: tensorboard --logdir FOLDER."""
 
 EXAMPLES = """examples:
   segformer-edu train --data camvid --model b0 --out runs/b0
@@ -131,7 +132,7 @@ def add_options(add: Add) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Train, alone or with the other processes that torchrun started, and write the result."""
-    with joined() as processes:
+    with joined(given.device) as processes:
         return trained(given, processes)
 
 
@@ -160,6 +161,7 @@ def trained(given: argparse.Namespace, processes: Processes) -> int:
         augment=plan.augment,
         class_weights=weights,
         checkpoint=given.out / "last.pt",
+        keep_earlier=True,
         device=next(model.parameters()).device,
         workers=given.workers,
         on_step=journal if processes.is_first else None,
@@ -175,7 +177,7 @@ def trained(given: argparse.Namespace, processes: Processes) -> int:
 
 
 def plan_of(given: argparse.Namespace, pictures: int, counts: torch.Tensor) -> Plan:
-    """Return the plan with what was set otherwise, and a folder's own rare classes.
+    """Return the plan with what was set otherwise.
 
     Raises:
         UsersError: a setting that a plan does not have, or a value that it cannot have.
@@ -184,8 +186,6 @@ def plan_of(given: argparse.Namespace, pictures: int, counts: torch.Tensor) -> P
     own = {name: value for name, value in vars(plan).items() if not hasattr(value, "__dataclass_fields__")}
     places: dict[str, Any] = {"": own, "recipe": vars(plan.recipe), "augment": vars(plan.augment)}
     changed: dict[str, dict[str, Any]] = {place: {} for place in places}
-    if plan.augment.rare and not is_camvid(given):
-        changed["augment"]["rare"] = rare_classes(counts)
     for name, value in [*given.set, *([] if given.epochs is None else [("epochs", given.epochs)])]:
         found = [place for place, known in places.items() if name in known and name not in OTHERWISE]
         if not found:
@@ -195,7 +195,7 @@ def plan_of(given: argparse.Namespace, pictures: int, counts: torch.Tensor) -> P
     try:
         recipe, augment = replace(plan.recipe, **changed["recipe"]), replace(plan.augment, **changed["augment"])
         plan = replace(plan, recipe=recipe, augment=augment, **changed[""])
-        return plan.of(pictures, given.seed, given.validate_every)
+        return plan.of(pictures, counts, seed=given.seed, validate_every=given.validate_every)
     except (TypeError, ValueError) as error:
         raise UsersError(f"--set: {error}") from error
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import os
 import re
+import struct
 import warnings
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from segformer_edu.data.orientation import load, note_of
 LARGEST_DOWNLOAD = 64 << 20  # bytes
 BY_HAND = "Check the address in a browser; or save the picture from there, and give its path."
 STORED = "segformer_edu"
+PNG = b"\x89PNG\r\n\x1a\n"
 DNG_VERSION, KIND_OF_PAGE, SUB_PAGES, PHOTOMETRIC = 50706, 254, 330, 262  # tags of TIFF
 REDUCED = 1  # the kind of page that is a preview
 MISSING_PART = re.compile("not available|cannot find loader|Unable to locate")
@@ -88,6 +91,8 @@ def open_picture(source: Any) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's: many pixels, yet below its limit; odd notes beside them
             with Image.open(file) as picture:
+                if picture.format == "PNG":
+                    check_chunks(file)
                 return loaded(picture)
     except Exception as error:  # a damaged file raises anything
         raise told(error, name, file) from error
@@ -108,6 +113,33 @@ def at_its_start(file: Any) -> Any:
     except (AttributeError, OSError):
         return io.BytesIO(file.read())
     return file
+
+
+def check_chunks(file: Any) -> None:
+    """Compare the checksums in a PNG with what the picture is made of: Pillow looks at no checksum of its pixels.
+
+    Raises:
+        ValueError: one that is wrong.
+    """
+    if isinstance(file, str | Path):
+        content = Path(file).read_bytes()
+    else:
+        at = file.tell()
+        file.seek(0)
+        content = file.read()
+        file.seek(at)
+    start = len(PNG)
+    while start + 12 <= len(content):
+        size, kind = struct.unpack(">I4s", content[start : start + 8])
+        end = start + 8 + size
+        if end + 4 > len(content):
+            return  # cut short, as Pillow will say
+        is_needed = kind[:1].isupper()  # texts and dates are not
+        if is_needed and zlib.crc32(content[start + 4 : end]) != int.from_bytes(content[end : end + 4], "big"):
+            raise ValueError(f"the checksum of its part {kind.decode('ascii', 'replace')} is wrong")
+        if kind == b"IEND":
+            return
+        start = end + 4
 
 
 def loaded(picture: Image.Image) -> Image.Image:

@@ -71,10 +71,10 @@ def keep_earlier(path: Path) -> None:
     os.replace(link, before(path))
 
 
-def write_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
+def write_checkpoint(path: Path, state: Mapping[str, Any], keeps_earlier: bool = False) -> None:
     """Write a checkpoint in one move, so that an interruption or a full disk leaves the earlier one.
 
-    The earlier one is kept beside it, should the newest be damaged later.
+    With ``keeps_earlier`` that one stays beside it, should the newest be damaged later.
 
     Raises:
         OSError: it cannot be written, on a full disk say; the earlier one is untouched.
@@ -87,7 +87,8 @@ def write_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
             file.write(buffer.getbuffer())
             file.flush()
             os.fsync(file.fileno())
-        keep_earlier(path)
+        if keeps_earlier:
+            keep_earlier(path)
         os.replace(part, path)
     except BaseException:
         part.unlink(missing_ok=True)

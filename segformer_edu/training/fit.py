@@ -40,6 +40,7 @@ def fit(
     loss: Loss | None = None,
     class_weights: Sequence[float] | torch.Tensor | None = None,
     checkpoint: str | Path | None = None,
+    keep_earlier: bool = False,
     device: torch.device | str | None = None,
     workers: int = 0,
     on_step: Callable[[History], object] | None = None,
@@ -68,6 +69,8 @@ def fit(
             it is there already, training goes on from it and ends with the same weights as if never interrupted, also
             where the data set draws from the global generators of Python, NumPy and PyTorch. A recipe with more steps
             goes on too, with the learning rate of the longer recipe.
+        keep_earlier: whether the checkpoint before the newest is kept beside it, as NAME.before. Where the newest is
+            damaged, it is taken up, with a warning.
         device: where to compute; CUDA, MPS or CPU by default, whichever is there.
         workers: processes that prepare the images, next to this one.
         on_step: called with the history after each step: ``pages.plots.LiveCurve()`` draws it in a notebook.
@@ -90,7 +93,7 @@ def fit(
     settings = Settings.of(data, augment, ignore_index, loss, class_weights)
     with modes_kept(model), generators_kept(), torch.enable_grad():
         run = Run.start(model, recipe, torch.device(device or choose_device()), checkpoint, settings)
-        run.on_validation, start = on_validation, len(run.history.losses)
+        run.on_validation, run.keeps_earlier, start = on_validation, keep_earlier, len(run.history.losses)
         loader = DataLoader(
             SeededItems(CheckedItems(data, input_channels(model) or 3), recipe.seed),
             batch_sampler=Batches(start, len(data), recipe),

@@ -22,6 +22,8 @@ class Plan:
         recipe: how fast, and with what; its steps follow from ``epochs``.
         augment: what is changed in each picture.
         balance: exponent of the classes' weights; see ``balanced_weights``. 0: all weigh the same.
+        rare_share: classes with a smaller share of the pixels are those that ``augment`` takes for rare, unless it
+            names some.
         drop_path: of the model.
         dropout: of the model's decoder.
         recompute_norms: whether BatchNorm's statistics are computed again at the end, from whole pictures.
@@ -32,12 +34,22 @@ class Plan:
     recipe: Recipe
     augment: Crops
     balance: float = 0.0
+    rare_share: float = 0.0
     drop_path: float = 0.1
     dropout: float = 0.1
     recompute_norms: bool = False
 
-    def of(self, pictures: int, seed: int = 0, validate_every: float | None = None) -> Plan:
-        """Return the plan for so many pictures: with its number of steps, and a validation every so many epochs."""
+    def of(
+        self, pictures: int, counts: torch.Tensor | None = None, *, seed: int = 0, validate_every: float | None = None
+    ) -> Plan:
+        """Return the plan for a data set: with its number of steps, and its rare classes.
+
+        Args:
+            pictures: how many there are.
+            counts: pixels of each class, (num_classes,); see ``data.class_counts``.
+            seed: of the training.
+            validate_every: epochs between two validations; None: one at the end.
+        """
         if not self.epochs > 0:
             raise ValueError(f"epochs is {self.epochs}; expected a positive number.")
         each = pictures / self.recipe.batch_size
@@ -45,7 +57,9 @@ class Plan:
         every = steps if validate_every is None else max(1, round(validate_every * each))
         warm_up = min(self.recipe.warm_up, steps // 2)
         recipe = replace(self.recipe, steps=steps, seed=seed, validate_every=every, warm_up=warm_up)
-        return replace(self, recipe=recipe)
+        if counts is None or self.augment.rare:
+            return replace(self, recipe=recipe)
+        return replace(self, recipe=recipe, augment=replace(self.augment, rare=rare_classes(counts, self.rare_share)))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as plain values."""
@@ -101,8 +115,9 @@ OURS = Plan(
         decay_all=False,
         precision="bfloat16",
     ),
-    augment=Crops(light="strong", rare=(2, 6, 7, 9, 10), aim=0.3, paste=0.3),
-    balance=1.0,
+    augment=Crops(light="strong", aim=0.3, paste=0.3),
+    balance=0.5,
+    rare_share=0.02,
     drop_path=0.0,
     dropout=0.1,
     recompute_norms=True,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -134,32 +135,38 @@ def norms_apart(model: nn.Module) -> None:
 
 
 @contextmanager
-def joined() -> Iterator[Processes]:
+def joined(device: torch.device | str | None = None) -> Iterator[Processes]:
     """Join the processes that torchrun or accelerate started, for the block; this one alone where there are none.
 
-    A process that dies ends the others, too: torchrun sends them SIGTERM, which becomes SystemExit here, so that what
-    was learned is saved.
+    While it lasts, SIGTERM becomes SystemExit, so that what was learned is saved: cluster managers send it before they
+    take a machine away, torchrun where another process has died.
+
+    Args:
+        device: to compute on; None for CUDA where it is there, else the CPU. Each process gets a GPU of its own.
 
     Source: chapter 11.
     """
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1 or "MASTER_ADDR" not in os.environ:
-        yield Processes()
-        return
-    before = signal.signal(signal.SIGTERM, stop)
-    device = torch.cuda.is_available()
-    if device:
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
-    distributed.init_process_group("nccl" if device else "gloo")
+    before = signal.getsignal(signal.SIGTERM)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, stop)
     try:
+        if int(os.environ.get("WORLD_SIZE", 1)) == 1 or "MASTER_ADDR" not in os.environ:
+            yield Processes()
+            return
+        on_gpu = torch.cuda.is_available() if device is None else torch.device(device).type == "cuda"
+        if on_gpu:
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+        distributed.init_process_group("nccl" if on_gpu else "gloo")
         yield Processes.here()
+        distributed.destroy_process_group()  # not after an error: it would wait for those who are gone
     finally:
-        signal.signal(signal.SIGTERM, before)
-        distributed.destroy_process_group()
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def stop(*_: object) -> None:
     """End this process, by way of whatever saves first."""
-    sys.exit("Stopped by SIGTERM, as torchrun sends it where another process of a training has died.")
+    sys.exit("Stopped by SIGTERM: by whoever manages this machine, or because another process of a training has died.")
 
 
 def explained(error: BaseException, whereabouts: str) -> BaseException:

@@ -77,6 +77,7 @@ class Run:
         buffers: the model's while a step is taken, as they were before it.
         average: of the weights over the steps, if the recipe wants one.
         on_validation: called after each validation.
+        keeps_earlier: whether the checkpoint before the newest is kept too.
         processes: that share the training.
         forward: the model, wrapped where several processes share the training.
     """
@@ -93,6 +94,7 @@ class Run:
     buffers: list[tuple[nn.Module, str, torch.Tensor]] = field(default_factory=list)
     average: AveragedModel | None = None
     on_validation: Callable[[nn.Module, History], object] | None = None
+    keeps_earlier: bool = False
     processes: Processes = field(default_factory=Processes.here)
     forward: nn.Module | None = None
 
@@ -165,7 +167,7 @@ class Run:
         self.statistics = self.statistics or statistics_of(self.model, images.shape[1])
         self.settled = self.settled or warned_of_255(before, self.settings.given, self.settings.void)
         with computing_in(self.recipe.precision, self.model):
-            logits = class_logits(self.forward or self.model, images, self.statistics)
+            logits = class_logits(self.model if self.forward is None else self.forward, images, self.statistics)
         loss = self.settings.loss_of(logits, masks.to(logits.device), before.to(logits.device))
         if not torch.isfinite(loss):
             raise FloatingPointError(
@@ -276,7 +278,7 @@ class Run:
         }
         if self.average is not None:
             state["average"] = self.average.state_dict()
-        write_checkpoint(path, state)
+        write_checkpoint(path, state, self.keeps_earlier)
 
     def take_up(self, path: Path, device: torch.device) -> None:
         """Go on with the checkpoint in ``path``, or, where that is broken, with the one before.

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import chapters
@@ -245,7 +246,8 @@ def test_what_is_done_is_kept_when_it_is_interrupted(project):
     path = write(project / "notebooks" / "02_two.ipynb", endless)
     command = [sys.executable, tools / "chapters.py"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    process = subprocess.Popen(command, start_new_session=True, **pipes)
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs do not hear Ctrl-C
+    process = subprocess.Popen(command, start_new_session=True, preexec_fn=heard, **pipes)
     kernel = project / "notebooks" / "kernel.txt"
     wait_until(lambda: kernel.is_file() and kernel.read_text().endswith("."))
     os.killpg(process.pid, signal.SIGINT)

@@ -263,3 +263,20 @@ def test_array_that_is_none(tmp_path, content, message):
     (tmp_path / "a.npy").write_bytes(content)
     with pytest.raises(ValueError, match=rf"a\.npy .*{message}"):
         read_array(tmp_path / "a.npy")
+
+
+def test_a_pixel_that_was_changed_in_a_png_is_noticed(tmp_path):
+    """Pillow does not look at the checksum of the pixels, and may stop before zlib's own."""
+    numbers = np.random.default_rng(0).integers(0, 256, (18, 24, 4), dtype=np.uint8)
+    path = tmp_path / "alpha.png"
+    Image.fromarray(numbers).save(path)
+    content = bytearray(path.read_bytes())
+    at = content.index(b"IDAT") + 4 + 1500
+    content[at : at + 4] = b"\1\0\0\0"
+    path.write_bytes(content)
+    for source in (path, str(path), bytes(content), io.BytesIO(content)):
+        with pytest.raises(ValueError, match="checksum of its part IDAT is wrong"):
+            open_picture(source)
+    opened = io.BytesIO()
+    Image.fromarray(numbers).save(opened, format="png")
+    assert np.array_equal(np.asarray(open_picture(opened)), numbers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from segformer_edu.training.checkpoint import before
 from segformer_edu.training.journal import Journal, read_lines
 from segformer_edu.training.norms import recompute_statistics
 from segformer_edu.training.plans import OURS, PAPER_PLAN, balanced_weights
+from segformer_edu.training.processes import joined
 
 QUIET = {"progress": False, "device": "cpu"}
 RECIPE = Recipe(steps=6, batch_size=4, warm_up=2, validate_every=2, matrix_rate=3e-3, decay_all=False)
@@ -108,7 +110,7 @@ def test_a_broken_newest_checkpoint_is_said_and_the_one_before_taken(tmp_path):
     file, data = tmp_path / "run.pt", Shapes(16, size=48)
     whole = model()
     fit(whole, data, RECIPE, **QUIET)
-    fit(model(), data, RECIPE, checkpoint=file, **QUIET)
+    fit(model(), data, RECIPE, checkpoint=file, keep_earlier=True, **QUIET)
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     learner = model(seed=3)
     with pytest.warns(UserWarning, match="The one before"):
@@ -199,7 +201,8 @@ def test_enets_weights():
 
 @pytest.mark.parametrize("plan", [OURS, PAPER_PLAN])
 def test_a_plan_is_plain_and_counts_its_steps(plan):
-    made = plan.of(367, seed=4, validate_every=10)
+    made = plan.of(367, torch.tensor([500, 470, 19, 11, 0]), seed=4, validate_every=10)
+    assert made.augment.rare == ((2, 3) if plan.rare_share else ())
     assert made.recipe.steps == round(plan.epochs * 367 / plan.recipe.batch_size)
     assert made.recipe.seed == 4
     assert json.loads(json.dumps(made.to_dict()))["name"] == plan.name
@@ -285,3 +288,17 @@ def test_no_parts_more_than_pictures():
         Recipe(precision="half")
     with pytest.raises(ValueError, match="average is 1"):
         Recipe(average=1.0)
+
+
+def test_sigterm_saves_first(tmp_path):
+    file = tmp_path / "run.pt"
+
+    def told(history):
+        if len(history.losses) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit, match="SIGTERM"), joined("cpu"):
+        fit(model(), Shapes(16, size=48), replace(RECIPE, validate_every=6), checkpoint=file, on_step=told, **QUIET)
+    assert len(torch.load(file, weights_only=True)["history"]["losses"]) == 3
+    assert signal.getsignal(signal.SIGTERM) == before
