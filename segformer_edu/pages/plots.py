@@ -307,6 +307,31 @@ def segmentations(
     return made
 
 
+def confusion(counts: torch.Tensor | np.ndarray, classes: Sequence[str], *, width: float = 5.6) -> Figure:
+    """A confusion matrix: a row for each true class, and in it the share of its pixels that each class was given.
+
+    Args:
+        counts: (K, K), rows the truth; a class without a pixel has an empty row.
+        classes: the classes' names.
+        width: of the figure, in inches.
+    """
+    numbers = np.asarray(counts, dtype=float)
+    shown = numbers / np.where(numbers.sum(axis=1) > 0, numbers.sum(axis=1), np.nan)[:, None]
+    made, axes = figure(width=width, height=0.75 * width)
+    axis = axes[0, 0]
+    with mpl.rc_context(STYLE):
+        drawn = axis.imshow(shown, cmap="cividis", vmin=0, vmax=1)
+        made.colorbar(drawn, ax=axis, label="share of the true class's pixels")
+        axis.set(xlabel="predicted", ylabel="true", xticks=range(len(classes)), yticks=range(len(classes)))
+        axis.set_xticklabels(classes, rotation=30, ha="right")
+        axis.set_yticklabels(classes)
+        axis.grid(visible=False)
+    for (row, column), share in np.ndenumerate(shown):
+        if not np.isnan(share):
+            axis.text(column, row, f"{share:.2f}", ha="center", va="center", color="black" if share > 0.5 else "white")
+    return made
+
+
 def shares(mask: torch.Tensor | np.ndarray, classes: Sequence[str]) -> dict[str, float]:
     """The share of a class map's pixels that each class has: of those present, the largest first. Void has no entry."""
     values, counts = torch.as_tensor(mask).flatten(), torch.zeros(len(classes), dtype=torch.int64)

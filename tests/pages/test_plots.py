@@ -202,6 +202,15 @@ def test_segmentations_are_painted_beside_their_pictures():
     np.testing.assert_array_equal(np.unique(truth.reshape(-1, 3), axis=0), [[1, 0, 0]])
 
 
+def test_confusion_shows_each_rows_shares():
+    made = plots.confusion(torch.tensor([[3, 1, 0], [0, 0, 0], [1, 1, 2]]), ["sky", "road", "pole"])
+    axis = made.axes[0]
+    assert [text.get_text() for text in axis.texts] == ["0.75", "0.25", "0.00", "0.25", "0.25", "0.50"]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["sky", "road", "pole"]
+    assert (axis.get_xlabel(), axis.get_ylabel()) == ("predicted", "true")
+    assert np.isnan(axis.get_images()[0].get_array().filled(np.nan)[1]).all()
+
+
 def test_principal_colours_follow_what_varies_most():
     """Two regions that differ in one strong direction get the two ends of red; a common offset changes nothing."""
     features = 0.01 * noise(1, 5, 8, 8)
