@@ -23,6 +23,7 @@ BY_HAND = "Check the address in a browser; or save the picture from there, and g
 STORED = "segformer_edu"
 PNG = b"\x89PNG\r\n\x1a\n"
 DNG_VERSION, KIND_OF_PAGE, SUB_PAGES, PHOTOMETRIC = 50706, 254, 330, 262  # tags of TIFF
+MANY_PIXELS, USUAL_LIMIT = 80_000_000, Image.MAX_IMAGE_PIXELS
 REDUCED = 1  # the kind of page that is a preview
 MISSING_PART = re.compile("not available|cannot find loader|Unable to locate")
 """How Pillow says that it lacks another library for a format."""
@@ -91,6 +92,7 @@ def open_picture(source: Any) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's: many pixels, yet below its limit; odd notes beside them
             with Image.open(file) as picture:
+                check_density(picture, file)
                 if picture.format == "PNG":
                     check_chunks(file)
                 return loaded(picture)
@@ -115,6 +117,20 @@ def at_its_start(file: Any) -> Any:
     return file
 
 
+def check_density(picture: Image.Image, file: Any) -> None:
+    """Refuse a small file that unfolds into gigabytes, before it does; no camera and no painter makes such.
+
+    Raises:
+        DecompressionBombError: more than 80 million pixels, of which more than fifty stand in each byte.
+    """
+    pixels = picture.width * picture.height
+    if pixels <= MANY_PIXELS or Image.MAX_IMAGE_PIXELS != USUAL_LIMIT:  # whoever changed that knows what he does
+        return
+    size = os.path.getsize(file) if isinstance(file, str | Path) else file.seek(0, os.SEEK_END)
+    if pixels > 50 * size:
+        raise Image.DecompressionBombError(f"{pixels} in a file of {size} bytes, as in a decompression bomb")
+
+
 def check_chunks(file: Any) -> None:
     """Compare the checksums in a PNG with what the picture is made of: Pillow looks at no checksum of its pixels.
 
@@ -132,11 +148,12 @@ def check_chunks(file: Any) -> None:
     while start + 12 <= len(content):
         size, kind = struct.unpack(">I4s", content[start : start + 8])
         end = start + 8 + size
-        if end + 4 > len(content):
-            return  # cut short, as Pillow will say
+        if end + 4 > len(content) and kind != b"IEND":
+            raise ValueError("it ends before its last part does")
         is_needed = kind[:1].isupper()  # texts and dates are not
         if is_needed and zlib.crc32(content[start + 4 : end]) != int.from_bytes(content[end : end + 4], "big"):
-            raise ValueError(f"the checksum of its part {kind.decode('ascii', 'replace')} is wrong")
+            name = f" {kind.decode()}" if kind.isalpha() else ""
+            raise ValueError(f"the checksum of its part{name} is wrong")
         if kind == b"IEND":
             return
         start = end + 4

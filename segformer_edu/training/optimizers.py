@@ -11,6 +11,9 @@ from torch import nn
 from segformer_edu.training.muon import muon
 from segformer_edu.training.recipe import Recipe
 
+NEEDED = {"params", "lr", "initial_lr", "weight_decay", "betas", "eps", "momentum"}
+"""Of a group's settings those without which no step is that of the training that was saved."""
+
 
 @dataclass
 class Matrix:
@@ -113,10 +116,28 @@ def fits(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> bool:
     groups = [group["params"] for group in optimizer.param_groups]
     if [len(group["params"]) for group in state["param_groups"]] != [len(group) for group in groups]:
         return False
+    if not all(map(same_settings, optimizer.param_groups, state["param_groups"])):
+        return False
     weights = [weight for group in groups for weight in group]
     named = {"exp_avg", "exp_avg_sq"} if isinstance(optimizer, torch.optim.AdamW) else {"momentum_buffer"}
     return all(
-        {moments[name].shape for name in named} == {weights[number].shape} for number, moments in state["state"].items()
+        {moments[name].shape for name in named} == {weights[number].shape} and is_sound(moments)
+        for number, moments in state["state"].items()
+    )
+
+
+def is_sound(moments: dict[str, Any]) -> bool:
+    """Say whether a parameter's moments are numbers that a training can have: a step from others ends in NaN."""
+    return all(bool(value.isfinite().all()) for value in moments.values()) and not any(
+        bool((moments[name] < 0).any()) for name in ("exp_avg_sq", "step") if name in moments
+    )
+
+
+def same_settings(own: dict[str, Any], saved: dict[str, Any]) -> bool:
+    """Say whether two groups are trained alike, but for the learning rate of the moment; versions add settings."""
+    names = (own.keys() & saved.keys()) - {"params", "lr"}
+    return NEEDED & own.keys() <= saved.keys() and all(
+        type(own[name]) is type(saved[name]) and own[name] == saved[name] for name in names
     )
 
 

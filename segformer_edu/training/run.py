@@ -6,7 +6,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,6 +19,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from segformer_edu.data.pictures import Statistics
 from segformer_edu.model.config import ConfiguredModule, SegformerConfig, unwrapped
 from segformer_edu.model.logits import class_logits, modes_kept, said, statistics_of
+from segformer_edu.pretrained.read import in_words
 from segformer_edu.training.chance import seed_step, seed_validation
 from segformer_edu.training.checkpoint import (
     BrokenCheckpointError,
@@ -303,22 +304,30 @@ class Run:
         """
         saved = read_checkpoint(path, device)
         try:
-            losses, validations = saved["history"]["losses"], saved["history"]["validations"]
-            self.check_recipe(saved["recipe"], len(losses), path)
+            history = history_of(saved["history"])
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            raise BrokenCheckpointError(path, f"its history: {in_words(error, 200)}") from error
+        try:
+            self.check_recipe(saved["recipe"], len(history.losses), path)
             self.compare(saved.get("settings") or {}, path)
             check_model(self.model, saved, path)
-            self.take_statistics(saved.get("config") or {}, path)
             self.check_optimizer(saved["optimizer"], path)
+            self.check_average(saved, path)
+            self.take_statistics(saved.get("config") or {}, path)
             self.model.load_state_dict(saved["model"])
             self.optimizer.load_state_dict(saved["optimizer"])
-            self.history.losses.extend(losses)
-            self.history.validations.update(validations)
-            self.history.ious.update(saved["history"].get("ious", {}))
             if self.average is not None:
                 self.average.load_state_dict(saved["average"])
-        except (KeyError, IndexError, TypeError, AttributeError) as error:
-            raise ValueError(f"{path} is no checkpoint of fit ({error!r}). {advice(path)}") from error
-        self.saved = len(losses)
+            self.history = replace(history, steps=self.recipe.steps)
+        except (KeyError, IndexError, TypeError, AttributeError, RuntimeError) as error:
+            raise BrokenCheckpointError(path, in_words(error, 200)) from error
+        self.saved = len(history.losses)
+
+    def check_average(self, saved: dict[str, Any], path: Path) -> None:
+        """Raise ValueError if a checkpoint lacks the average that the recipe wants, or has another model's."""
+        wanted = {} if self.average is None else shapes(self.average.state_dict())
+        if wanted and shapes(saved.get("average") or {}) != wanted:
+            raise ValueError(f"{path} holds no average of this model's weights. {advice(path)}")
 
     def check_optimizer(self, saved: dict[str, Any], path: Path) -> None:
         """Raise ValueError if a checkpoint's moments are not those of the model's parameters."""
@@ -388,6 +397,27 @@ def computing_in(precision: str, model: nn.Module) -> torch.autocast:
     """Let a model compute in numbers of half the size where that is harmless, if that is the precision."""
     device = next(model.parameters()).device.type
     return torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16")
+
+
+def shapes(weights: dict[str, Any]) -> dict[str, Any]:
+    """Return the shape of each tensor."""
+    return {name: getattr(value, "shape", None) for name, value in weights.items()}
+
+
+def history_of(saved: dict[str, Any]) -> History:
+    """Return the history that a checkpoint holds.
+
+    Raises:
+        KeyError, TypeError, ValueError, RuntimeError: it holds something else.
+    """
+    ious = {int(step): list(map(maybe, each)) for step, each in dict(saved.get("ious", {})).items()}
+    validations = {int(step): float(value) for step, value in dict(saved["validations"]).items()}
+    return History([float(loss) for loss in saved["losses"]], validations, ious=ious)
+
+
+def maybe(value: Any) -> float | None:
+    """Return a number, or None."""
+    return None if value is None else float(value)
 
 
 @contextmanager
