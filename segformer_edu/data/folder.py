@@ -318,7 +318,7 @@ def listed_keys(names: Any, pictures: Found) -> list[str]:
         raise ValueError(
             f"{what}{', '.join(repr(name)[1:-1][:80] for name in unknown[:3])})."
             if unknown
-            else f"The list of names for {pictures.folder} is empty; expected a name a line."
+            else f"The list of names is empty; expected names of pictures in {pictures.folder}, one a line."
         )
     return keys
 
