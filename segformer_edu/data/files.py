@@ -149,7 +149,7 @@ def check_chunks(file: Any) -> None:
         size, kind = struct.unpack(">I4s", content[start : start + 8])
         end = start + 8 + size
         if end + 4 > len(content) and kind != b"IEND":
-            raise ValueError("it ends before its last part does")
+            raise ValueError("image file is truncated: it ends before its last part does")
         is_needed = kind[:1].isupper()  # texts and dates are not
         if is_needed and zlib.crc32(content[start + 4 : end]) != int.from_bytes(content[end : end + 4], "big"):
             name = f" {kind.decode()}" if kind.isalpha() else ""

@@ -46,14 +46,14 @@ class History:
     Attributes:
         losses: the loss of each step.
         validations: for each step after which the model was evaluated, its mIoU.
-        steps: how many there will be in all.
         ious: for each validation the IoU of each class, None of an absent one.
+        steps: how many there will be in all.
     """
 
     losses: list[float] = field(default_factory=list)
     validations: dict[int, float] = field(default_factory=dict)
-    steps: int = 0
     ious: dict[int, list[float | None]] = field(default_factory=dict)
+    steps: int = 0
 
     @property
     def finished(self) -> bool:
