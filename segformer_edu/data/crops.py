@@ -62,14 +62,14 @@ class Crops:
         crops = []
         for index in range(len(images)):
             other = (index + 1 + draw.below(max(len(images) - 1, 1))) % len(images)
-            item = self.pasted((images[index], masks[index]), (images[other], masks[other]), draw, void)
-            image, mask = self.cropped(*item, draw, void)
+            item = self._pasted((images[index], masks[index]), (images[other], masks[other]), draw, void)
+            image, mask = self._cropped(*item, draw, void)
             if draw.chance(self.flip):
                 image, mask = image.flip(-1), mask.flip(-1)
             crops.append((LIGHTS[self.light](image, draw).clamp(0, 1), mask))
         return torch.stack([image for image, _ in crops]), torch.stack([mask for _, mask in crops])
 
-    def pasted(self, item: Item, other: Item, draw: Draw, void: int) -> Item:
+    def _pasted(self, item: Item, other: Item, draw: Draw, void: int) -> Item:
         """Lay pixels of another picture's classes over a picture, where they stood."""
         mix, paste, mirror = draw.chance(self.mix), draw.chance(self.paste), draw.chance(self.flip)
         if not (mix or paste):
@@ -81,12 +81,12 @@ class Crops:
         over = torch.isin(mask, torch.tensor(chosen, dtype=mask.dtype, device=mask.device))
         return torch.where(over, image, item[0]), torch.where(over, mask, item[1])
 
-    def cropped(self, image: torch.Tensor, mask: torch.Tensor, draw: Draw, void: int) -> Item:
+    def _cropped(self, image: torch.Tensor, mask: torch.Tensor, draw: Draw, void: int) -> Item:
         """Cut a window out of a picture and bring it to the crops' size."""
         low, high = self.scale
         scale = low * (high / low) ** draw.uniform()
         seen = tuple(max(1, round(side / scale)) for side in self.size)
-        aimed = draw.chance(self.aim) and self.target(mask, draw)
+        aimed = draw.chance(self.aim) and self._target(mask, draw)
         for _ in range(TRIES):
             top, left = (
                 draw.start(side, part, around) for side, part, around in zip(mask.shape, seen, aimed or (None, None))
@@ -96,7 +96,7 @@ class Crops:
                 break
         return resized(*window_of(image, mask, (top, left), seen, void), self.size)
 
-    def target(self, mask: torch.Tensor, draw: Draw) -> tuple[int, int] | None:
+    def _target(self, mask: torch.Tensor, draw: Draw) -> tuple[int, int] | None:
         """Draw a rare class that a picture has, and one of its pixels (row, column); None where it has none."""
         present = [number for number in self.rare if (mask == number).any()]
         if not present:
