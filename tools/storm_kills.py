@@ -2,7 +2,7 @@
 
 After each kill the same call goes on. Right is: at every moment the checkpoint is missing, if none was written yet, or
 readable and at least as new as the last one seen; in the end weights, optimizer and history are those of a training
-that nobody disturbed, to the last bit; and nothing else is left beside the checkpoint and the one before it.
+that nobody disturbed, to the last bit; and nothing else is left beside the checkpoint.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ def check_end(folder: Path, expected: Path) -> None:
         one, other = (torch.load(each / name, weights_only=True) for each in (folder, expected))
         if wrong := [part for part in other if not alike(one.get(part), other[part])]:
             raise AssertionError(f"{name} has another {', '.join(wrong)} than without kills")
-    if rest := [path.name for path in (folder / "disk").iterdir() if path.name not in ("run.pt", "run.pt.before")]:
+    if rest := [path.name for path in (folder / "disk").iterdir() if path.name != "run.pt"]:
         raise AssertionError(f"left beside the checkpoint: {', '.join(rest)}")
 
 

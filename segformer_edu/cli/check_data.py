@@ -98,18 +98,23 @@ def a_number(text: str) -> int:
     return int(text)
 
 
-def add_options(add: Add) -> None:
-    """Add the options of ``check-data``."""
-    add("folder", metavar="FOLDER", type=Path, help="where the data lie")
+def add_reading_options(add: Add) -> None:
+    """Add the options that say where in a folder the pictures are, and how their class maps are to be read."""
     add("--images", metavar="SUB", help="the folder of pictures, in FOLDER")
     add("--masks", metavar="SUB", help="the folder of class maps, in FOLDER")
-    add("--classes", type=some_classes, metavar="NAMES", help="a number, names with commas, or a data set; see above")
-    add("--classes-file", type=Path, metavar="FILE", help="the classes in a file; see above")
+    add("--classes", type=some_classes, metavar="NAMES", help="a number, names with commas, or a data set")
+    add("--classes-file", type=Path, metavar="FILE", help="the classes in a file")
     add("--void", type=a_void, default=255, metavar="VALUE", help='what means "no class"; 255 by default, or none')
     add("--first", type=a_number, default=0, metavar="NUMBER", help="of the first class in the files; 0 by default")
     add("--image-pattern", metavar="NAME", help="of the pictures, with one star")
     add("--mask-pattern", metavar="NAME", help="of the class maps, with one star")
     add("--names", type=Path, metavar="LIST", help="a text file with the names of those to take, one a line")
+
+
+def add_options(add: Add) -> None:
+    """Add the options of ``check-data``."""
+    add("folder", metavar="FOLDER", type=Path, help="where the data lie")
+    add_reading_options(add)
     add("--sheet", type=Path, metavar="FILE", help=f"also draw some of them: {', '.join(SHEETS)}")
     add("--overwrite", action="store_true", help="replace the sheet if it exists; otherwise it is never touched")
 

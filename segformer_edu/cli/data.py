@@ -10,7 +10,7 @@ from typing import Any
 
 from torch.utils.data import Subset
 
-from segformer_edu.cli.check_data import a_number, a_void, read_classes, some_classes, wanted_layouts
+from segformer_edu.cli.check_data import add_reading_options, read_classes, wanted_layouts
 from segformer_edu.cli.command import Add
 from segformer_edu.cli.terminal import UsersError, tell
 from segformer_edu.data.camvid import CamVid
@@ -30,15 +30,7 @@ Folders with a split in their names (train, val, test) are taken for it."""
 def add_data_options(add: Add) -> None:
     """Add the options that say where the pictures are, and how their class maps are to be read."""
     add("--data", required=True, metavar="camvid|FOLDER", help="see above")
-    add("--images", metavar="SUB", help="the folder of pictures, in FOLDER")
-    add("--masks", metavar="SUB", help="the folder of class maps, in FOLDER")
-    add("--classes", type=some_classes, metavar="NAMES", help="of FOLDER: a number, names with commas, or a data set")
-    add("--classes-file", type=Path, metavar="FILE", help="of FOLDER: the classes in a file")
-    add("--void", type=a_void, default=255, metavar="VALUE", help='of FOLDER: what means "no class"; 255 by default')
-    add("--first", type=a_number, default=0, metavar="NUMBER", help="of FOLDER: the number of the first class")
-    add("--image-pattern", metavar="NAME", help="of the pictures, with one star")
-    add("--mask-pattern", metavar="NAME", help="of the class maps, with one star")
-    add("--names", type=Path, metavar="LIST", help="a text file with the names of those to take, one a line")
+    add_reading_options(add)
 
 
 def is_camvid(given: argparse.Namespace) -> bool:

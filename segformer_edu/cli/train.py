@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
-import os
 import shlex
 import sys
 import warnings
@@ -29,7 +29,9 @@ from segformer_edu.cli.data import (
 from segformer_edu.cli.evaluate import figures, table
 from segformer_edu.cli.segment import a_device, usable_device
 from segformer_edu.cli.terminal import UsersError, tell
+from segformer_edu.data.classes import spare_colours
 from segformer_edu.data.memory import InMemory, class_counts
+from segformer_edu.inference import segment
 from segformer_edu.model.segformer import Segformer
 from segformer_edu.model.variants import SIZES, build_segformer
 from segformer_edu.pretrained.load import load_pretrained
@@ -293,11 +295,7 @@ def best_kept(out: Path, judge: InMemory, names: tuple[str, ...]) -> Callable[[n
 
 def draw_seen(path: Path, model: nn.Module, judge: InMemory, names: tuple[str, ...]) -> None:
     """Draw pictures, their class maps, and those that the model sees, side by side."""
-    import io
-
-    from segformer_edu.data.classes import spare_colours
-    from segformer_edu.inference import segment
-    from segformer_edu.pages import plots
+    from segformer_edu.pages import plots  # here: matplotlib is slow to import
 
     places = [round(index * (len(judge) - 1) / max(SHOWN - 1, 1)) for index in range(min(SHOWN, len(judge)))]
     pairs = {}
@@ -344,7 +342,7 @@ def finish(
         **description,
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
-        "processes": int(os.environ.get("WORLD_SIZE", 1)),
+        "processes": Processes.here().count,
         "judged": {name: figures(scores, names) for name, scores in ways.items()},
     }
     write_whole(out / "result.json", json.dumps(result, indent=1).encode())

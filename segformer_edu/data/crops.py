@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from segformer_edu.data.labels import VOID
+from segformer_edu.data.seeds import Draw
 
 Item = tuple[torch.Tensor, torch.Tensor]
 TRIES = 10
@@ -89,7 +90,8 @@ class Crops:
         aimed = draw.chance(self.aim) and self._target(mask, draw)
         for _ in range(TRIES):
             top, left = (
-                draw.start(side, part, around) for side, part, around in zip(mask.shape, seen, aimed or (None, None))
+                start_of(draw, side, part, around)
+                for side, part, around in zip(mask.shape, seen, aimed or (None, None))
             )
             window = mask[max(top, 0) : max(top, 0) + seen[0], max(left, 0) : max(left, 0) + seen[1]]
             if aimed or share_of_largest(window, void) < self.largest_share:
@@ -106,35 +108,17 @@ class Crops:
         return row, column
 
 
-@dataclass(frozen=True)
-class Draw:
-    """Random numbers out of one generator."""
+def start_of(draw: Draw, side: int, part: int, around: int | None) -> int:
+    """Return where a part of a side begins: anywhere inside, or so that it holds the pixel ``around``.
 
-    generator: torch.Generator
-
-    def uniform(self, low: float = 0.0, high: float = 1.0) -> float:
-        """Return a number between ``low`` and ``high``."""
-        return low + (high - low) * torch.rand((), generator=self.generator).item()
-
-    def chance(self, probability: float) -> bool:
-        """Return whether something of this probability happens."""
-        return self.uniform() < probability
-
-    def below(self, count: int) -> int:
-        """Return a whole number from 0 to below ``count``."""
-        return min(int(self.uniform() * count), count - 1)
-
-    def start(self, side: int, part: int, around: int | None) -> int:
-        """Return where a part of a side begins: anywhere inside, or so that it holds the pixel ``around``.
-
-        A part that is longer than the side lies over its middle.
-        """
-        if part >= side:
-            return (side - part) // 2
-        low, high = 0, side - part
-        if around is not None:
-            low, high = max(low, around - part + 1), min(high, around)
-        return low + self.below(high - low + 1)
+    A part that is longer than the side lies over its middle.
+    """
+    if part >= side:
+        return (side - part) // 2
+    low, high = 0, side - part
+    if around is not None:
+        low, high = max(low, around - part + 1), min(high, around)
+    return low + draw.below(high - low + 1)
 
 
 def share_of_largest(mask: torch.Tensor, void: int) -> float:

@@ -118,7 +118,7 @@ def at_its_start(file: Any) -> Any:
 
 
 def check_density(picture: Image.Image, file: Any) -> None:
-    """Refuse a small file that unfolds into gigabytes, before it does; no camera and no painter makes such.
+    """Refuse a small file that unfolds into gigabytes, before it does; no photograph is such, and few drawings are.
 
     Raises:
         DecompressionBombError: more than 80 million pixels, of which more than fifty stand in each byte.

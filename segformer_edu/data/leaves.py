@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from segformer_edu.data.seeds import seeded_generator
+from segformer_edu.data.seeds import Draw, seeded_generator
 from segformer_edu.validation import check_positive
 
 CLASSES = ("ground", "leaf", "rust", "mildew", "mine")
@@ -107,7 +107,7 @@ class Plant:
     @classmethod
     def draw(cls, generator: torch.Generator) -> Plant:
         """Draw a plant: the ground, the leaf upon it, and what ails the leaf."""
-        draw = Draw(generator)
+        draw = Brush(generator)
         colours, classes = ground(draw), torch.zeros(CELLS, CELLS, dtype=torch.long)
         leaf, shadow, across = outline(draw)
         colours = torch.where(leaf, blade(draw, across), colours * (1 - 0.45 * shadow.float()))
@@ -120,7 +120,7 @@ class Plant:
 
     def photograph(self, size: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """Take a picture, (3, size, size) in [0, 1], and its class map (size, size): anyhow turned, near or far."""
-        draw = Draw(generator)
+        draw = Brush(generator)
         axis = torch.linspace(-1, 1, FINE * size)
         grid = torch.stack(torch.meshgrid(axis, axis, indexing="xy"))  # (2, H, W): to the right, down
         shift, bright = torch.tensor([[draw.uniform(-0.25, 0.25)] for _ in range(2)]), direction(draw)
@@ -138,15 +138,8 @@ class Plant:
         return image.clamp(0, 1), classes[FINE // 2 :: FINE, FINE // 2 :: FINE].long()
 
 
-@dataclass(frozen=True)
-class Draw:
+class Brush(Draw):
     """What a plant and a picture are drawn with, out of one generator."""
-
-    generator: torch.Generator
-
-    def uniform(self, low: float = 0.0, high: float = 1.0) -> float:
-        """Return a number between ``low`` and ``high``."""
-        return low + (high - low) * torch.rand((), generator=self.generator).item()
 
     def noise(self, waves: int, side: int = CELLS) -> torch.Tensor:
         """Return smooth noise (side, side), of a variance below 1, with about so many waves on a side."""
@@ -199,14 +192,14 @@ def around(centre: Size, radius: float) -> tuple[slice, slice]:
     return slice(max(0, y - reach), max(0, y + reach)), slice(max(0, x - reach), max(0, x + reach))
 
 
-def direction(draw: Draw, turn: bool = False) -> torch.Tensor:
+def direction(draw: Brush, turn: bool = False) -> torch.Tensor:
     """Draw a direction (2, 1, 1), or the matrix (2, 2) of a turn by it."""
     angle = draw.uniform(0, 2 * math.pi)
     cosine, sine = math.cos(angle), math.sin(angle)
     return torch.tensor([[cosine, sine], [-sine, cosine]]) if turn else torch.tensor([cosine, sine]).view(2, 1, 1)
 
 
-def ground(draw: Draw) -> torch.Tensor:
+def ground(draw: Brush) -> torch.Tensor:
     """Draw what lies below a leaf, with pebbles of about rust's colour: (3, CELLS, CELLS)."""
     colour = torch.tensor(GROUNDS[int(draw.uniform(0, len(GROUNDS)))]) + draw.uniform(-0.06, 0.06)
     coarse, fine = draw.noise(50), draw.noise(190)
@@ -215,7 +208,7 @@ def ground(draw: Draw) -> torch.Tensor:
     return torch.where(draw.spots(40, (0.02, 0.08), (REACH, REACH), 0.01) > 0, pebbles, below)
 
 
-def outline(draw: Draw) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def outline(draw: Brush) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Draw the outline of a leaf: which cells lie on it, which in its shadow, and how far off its midrib each is."""
     width, bend, skew = draw.uniform(0.30, 0.55), draw.uniform(-0.25, 0.25), draw.uniform(-0.3, 0.3)
     x, y = axes()
@@ -226,7 +219,7 @@ def outline(draw: Draw) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return leaf, leaf.roll((off, off), dims=(0, 1)), across
 
 
-def blade(draw: Draw, across: torch.Tensor) -> torch.Tensor:
+def blade(draw: Brush, across: torch.Tensor) -> torch.Tensor:
     """Draw the green of a leaf with its pale veins: (3, CELLS, CELLS)."""
     age = draw.uniform()
     green = torch.tensor([0.18 + 0.34 * age, 0.40 + 0.16 * age, 0.14 + 0.10 * draw.uniform()]).view(3, 1, 1)
@@ -235,7 +228,7 @@ def blade(draw: Draw, across: torch.Tensor) -> torch.Tensor:
     return green * (1 + 0.10 * draw.noise(50) + 0.05 * draw.noise(190)) + pale
 
 
-def ailments(draw: Draw) -> Iterator[tuple[str, torch.Tensor, torch.Tensor, torch.Tensor]]:
+def ailments(draw: Brush) -> Iterator[tuple[str, torch.Tensor, torch.Tensor, torch.Tensor]]:
     """Draw what ails a leaf: for each its class, its colour (3,), how much it covers, and which cells it is on."""
     ripe = draw.uniform()
     rusty, mildewed, mined = (draw.uniform() < share for share in (0.67, 0.5, 0.34))

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from segformer_edu.data.camvid import CLASSES
-from segformer_edu.data.seeds import seeded_generator
+from segformer_edu.data.seeds import Draw, seeded_generator
 from segformer_edu.validation import check_positive
 
 TYPICAL = {
@@ -44,6 +44,7 @@ class Canvas:
         generator: of all that is left to chance.
 
     Attributes:
+        draw: random numbers out of the generator.
         image: (3, H, W), values around [0, 1].
         mask: (H, W) of int64.
         y: the rows' heights, (H, 1), from 0 at the top to 1.
@@ -51,19 +52,15 @@ class Canvas:
     """
 
     def __init__(self, size: tuple[int, int], generator: torch.Generator) -> None:
-        self.generator = generator
+        self.draw = Draw(generator)
         self.image = torch.zeros(3, *size)
         self.mask = torch.zeros(size, dtype=torch.long)
         self.y, self.x = torch.linspace(0, 1, size[0])[:, None], torch.linspace(0, 1, size[1])[None]
 
-    def between(self, low: float, high: float) -> float:
-        """Return a random number between the two."""
-        return low + (high - low) * float(torch.rand((), generator=self.generator))
-
     def fill(self, name: str, inside: torch.Tensor, shade: torch.Tensor | float = 0.0) -> None:
         """Give the places ``inside``, (H, W) or what broadcasts to it, a class and its colour, mottled and shaded."""
-        colour = torch.tensor(TYPICAL[name]) + self.between(-SPREAD, SPREAD)
-        blotches = SPREAD * torch.randn(1, 1, 12, 16, generator=self.generator)
+        colour = torch.tensor(TYPICAL[name]) + self.draw.uniform(-SPREAD, SPREAD)
+        blotches = SPREAD * torch.randn(1, 1, 12, 16, generator=self.draw.generator)
         surface = F.interpolate(blotches, size=self.mask.shape, mode="bicubic")[0] + colour.view(3, 1, 1) + shade
         self.image = torch.where(inside, surface, self.image)
         self.mask = torch.where(inside, list(CLASSES).index(name), self.mask)
@@ -89,14 +86,14 @@ def drawn_street(index: int, size: tuple[int, int] = (360, 480)) -> tuple[torch.
     """
     check_positive(height=size[0], width=size[1])
     canvas = Canvas(size, seeded_generator(12, index))
-    horizon, middle = canvas.between(0.40, 0.50), canvas.between(0.42, 0.58)
+    horizon, middle = canvas.draw.uniform(0.40, 0.50), canvas.draw.uniform(0.42, 0.58)
     draw_surfaces(canvas, horizon, middle)
     names = [name for name in THINGS for _ in range(2)]
-    depths = sorted(canvas.between(0.15, 0.8) for _ in names)
-    order = torch.randperm(len(names), generator=canvas.generator).tolist()
+    depths = sorted(canvas.draw.uniform(0.15, 0.8) for _ in names)
+    order = torch.randperm(len(names), generator=canvas.draw.generator).tolist()
     for depth, chosen in zip(depths, order):  # what is far away first
         draw_thing(canvas, names[chosen], depth, horizon, middle)
-    noise = 0.02 * torch.randn(canvas.image.shape, generator=canvas.generator)
+    noise = 0.02 * torch.randn(canvas.image.shape, generator=canvas.draw.generator)
     return (canvas.image + noise).clamp(0, 1), canvas.mask
 
 
@@ -106,7 +103,7 @@ def draw_surfaces(canvas: Canvas, horizon: float, middle: float) -> None:
     canvas.fill("sky", below < 1, shade=0.1 * canvas.y)
     canvas.fill("pavement", below > 0)
     slope = below / beside.clamp(min=1e-3)
-    roof = canvas.between(0.7, 1.1)
+    roof = canvas.draw.uniform(0.7, 1.1)
     windows = (canvas.x - middle).abs().clamp(min=1e-3).log().mul(5).frac().abs() < 0.5
     windows = windows & (slope.mul(5).frac().abs() < 0.5) & (slope < 0.1)
     canvas.fill("building", (slope > -roof) & (slope < 0.3) & (beside > 0.04), shade=-0.2 * windows.float())
@@ -116,7 +113,7 @@ def draw_surfaces(canvas: Canvas, horizon: float, middle: float) -> None:
 def draw_thing(canvas: Canvas, name: str, depth: float, horizon: float, middle: float) -> None:
     """Paint one of ``THINGS`` on one side of the road; ``depth`` is 0 at the horizon and 1 at the lower edge."""
     aside, width, height = THINGS[name]
-    side = 1 if canvas.between(0, 1) < 0.5 else -1
+    side = 1 if canvas.draw.uniform(0, 1) < 0.5 else -1
     x, bottom = middle + side * aside * depth, horizon + (1 - horizon) * depth
     u, v = (canvas.x - x) / (width * depth), (bottom - canvas.y) / (height * depth)
     disc, box = (2 * u) ** 2 + (2 * v - 1) ** 2 < 1, (u.abs() < 0.5) & (v > 0) & (v < 1)

@@ -29,16 +29,15 @@ class Journal:
     recipe: Recipe
     every: int = 50
     writer: Any = None
-    lines: list[dict[str, Any]] = field(default_factory=list)
     before: dict[str, float] = field(default_factory=lambda: {"seconds": 0.0, "cpu_seconds": 0.0})
     started: tuple[float, float] | None = None
     step: int = 0
 
     def open(self, step: int = 0) -> None:
         """Read what was written until a step, and drop what came after it."""
-        self.lines = [line for line in read_lines(self.path) if line["step"] <= step]
-        self.before = {name: self.lines[-1][name] for name in self.before} if self.lines else self.before
-        self.path.write_text("".join(json.dumps(line) + "\n" for line in self.lines), encoding="utf-8")
+        lines = [line for line in read_lines(self.path) if line["step"] <= step]
+        self.before = {name: lines[-1][name] for name in self.before} if lines else self.before
+        self.path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
         self.started, self.step = (time.perf_counter(), time.process_time()), step
 
     def __call__(self, history: History) -> None:
@@ -61,10 +60,8 @@ class Journal:
 
     def write(self, step: int, values: dict[str, Any]) -> None:
         """Add a line."""
-        line = {"step": step, **values, **self.times()}
-        self.lines.append(line)
         with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+            file.write(json.dumps({"step": step, **values, **self.times()}) + "\n")
         for name, value in values.items():
             if self.writer is not None and isinstance(value, float):
                 self.writer.add_scalar(name, value, step)

@@ -59,9 +59,7 @@ class Processes:
         if self.count == 1:
             return values
         device = "cuda" if distributed.get_backend() == "nccl" else "cpu"
-        summed = values.detach().to(device, copy=True)
-        distributed.all_reduce(summed)
-        return summed.to(values.device)
+        return summed(values.detach().to(device)).to(values.device)
 
     def wrapped(self, model: nn.Module) -> nn.Module:
         """Return a model whose gradients are the mean over all processes, and whose BatchNorms see the whole batch."""
