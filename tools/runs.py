@@ -44,8 +44,8 @@ ONE_CHANGED = {
 EXPERIMENTS = {
     "b0-60": "--model b0 --epochs 60 --validate-every 20",
     "small-60": "--model small --epochs 60 --validate-every 20",
-    "b0": "--model b0 --epochs 400 --validate-every 20",
-    "small": "--model small --epochs 400 --validate-every 20",
+    "b0": "--model b0 --epochs 240 --validate-every 20",
+    "small": "--model small --epochs 240 --validate-every 20",
     **{
         f"{name}{'-dusk' if judge else ''}-{seed}": f"{SHORT} {changes} {judge} --seed {seed}"
         for seed in range(3)
