@@ -36,7 +36,7 @@ def stamp(command: str, sources: Sequence[str], threads: str = THREADS) -> dict[
 
     Args:
         command: that makes it, to be run in the root.
-        sources: patterns, from the root, of the .py files that it measures; none for what is not to be measured again
+        sources: patterns, from the root, of the files that it measures; none for what is not to be measured again
             whenever code changes.
         threads: that it is measured with.
 
@@ -76,11 +76,14 @@ def git(*arguments: str) -> str:
 
 
 def code_hash(sources: Sequence[str]) -> str:
-    """Return a hash of the syntax trees of the files that the patterns find; of nothing where there are none."""
+    """Return a hash of the files that the patterns find, of code its syntax tree; of nothing where there are none."""
     digest = hashlib.sha256()
     for path in sorted({path for pattern in sources for path in ROOT.glob(pattern)}):
-        tree = without_texts(ast.parse(path.read_text(encoding="utf-8")))
-        digest.update(f"{path.relative_to(ROOT).as_posix()}\0{ast.dump(tree)}\0".encode())
+        digest.update(f"{path.relative_to(ROOT).as_posix()}\0".encode())
+        if path.suffix == ".py":
+            digest.update(f"{ast.dump(without_texts(ast.parse(path.read_text(encoding='utf-8'))))}\0".encode())
+        else:
+            digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
