@@ -37,18 +37,17 @@ def main() -> None:
     ious = evaluate(model, streets, batch_size=1, progress=False).mean_iou
     alt = (
         f"{len(SHOWN)} pictures of a street, the class maps that the book's model computes for them, and those that "
-        f"people drew. {100 * torch.stack(right).mean():.0f} % of the pixels that people gave a class have the same one."
+        f"people drew. {100 * torch.stack(right).mean():.0f} % of the pixels with a class have the same one in both."
     )
-    picture = re.search(r"base64,([^\"]+)", plots.to_html(figure, alt))
-    assert picture
-    (ROOT / "results" / "prediction.webp").write_bytes(base64.b64decode(picture.group(1)))
+    (picture,) = re.findall(r"base64,([^\"]+)", plots.to_html(figure, alt))
+    (ROOT / "results" / "prediction.webp").write_bytes(base64.b64decode(picture))
     record = stamp("python tools/prediction.py", SOURCES) | {
         "image": "prediction.webp",
         "alt": alt,
         "caption": (
             f"What you will have built: SegFormer-B0, trained from nothing on {training_pictures()} pictures of three "
-            f"drives, gives each pixel one of {len(streets.classes)} classes. The streets: Brostow et al., 2009 (CamVid); "
-            "no training saw them."
+            f"drives, gives each pixel one of {len(streets.classes)} classes. The streets are CamVid's "
+            "(Brostow et al., 2009); no training saw them."
         ),
         "miou_of_the_samples": round(float(ious), 4),
     }

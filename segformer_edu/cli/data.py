@@ -12,7 +12,7 @@ from torch.utils.data import Subset
 
 from segformer_edu.cli.check_data import add_reading_options, read_classes, wanted_layouts
 from segformer_edu.cli.command import Add
-from segformer_edu.cli.terminal import UsersError, tell
+from segformer_edu.cli.terminal import UsersError
 from segformer_edu.data.camvid import CamVid
 from segformer_edu.data.folder import Folder
 from segformer_edu.data.layouts import Layout
@@ -135,7 +135,6 @@ def parted(data: Folder, share: float, together: str | None, seed: int) -> tuple
         train, held = hold_out([picture.name for picture, _ in data.pairs], share, together, seed)
     except ValueError as error:
         raise UsersError(f"--validate, --together: {error}") from error
-    tell(f"{len(held)} of {len(data)} pictures are held out to judge by (--validate, --together, --seed)")
     return Subset(data, train), Subset(data, held)
 
 

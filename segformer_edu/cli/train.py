@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.data import Subset
 
 from segformer_edu.cli.command import LICENCE, Add, Command, write_whole
 from segformer_edu.cli.data import (
@@ -141,6 +142,9 @@ def run(given: argparse.Namespace) -> int:
 def trained(given: argparse.Namespace, processes: Processes) -> int:
     """Train, and write the result."""
     train, judge = training_data(given)
+    if processes.is_first and isinstance(judge, Subset):
+        both = len(train) + len(judge)
+        tell(f"{len(judge)} of {both} pictures are held out to judge by (--validate, --together, --seed)")
     shows = sys.stderr.isatty() and processes.is_first
     train, judge = InMemory(train, progress=shows), InMemory(judge, progress=shows)
     names = classes_of(train.data)
@@ -172,7 +176,7 @@ def trained(given: argparse.Namespace, processes: Processes) -> int:
     )
     if not history.finished:
         return 130
-    if journal.started is None:  # it had been finished before
+    if processes.is_first and journal.started is None:  # it had been finished before
         journal.open(len(history.losses))
     finish(given.out, model, plan, train, judge, names, {**description, **journal.times()})
     return 0

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -68,6 +69,16 @@ class Processes:
         share_norms(model)
         device = next(model.parameters()).device
         return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
+
+    @contextmanager
+    def apart(self, model: nn.Module) -> Iterator[None]:
+        """Let a model be as it was given, for the block, so that it can be saved: its BatchNorms are PyTorch's."""
+        norms_apart(model)
+        try:
+            yield
+        finally:
+            if self.count > 1:
+                share_norms(model)
 
 
 class SumOverProcesses(torch.autograd.Function):
@@ -155,7 +166,9 @@ def joined(device: torch.device | str | None = None) -> Iterator[Processes]:
         if on_gpu:
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
         distributed.init_process_group("nccl" if on_gpu else "gloo")
-        yield Processes.here()
+        with warnings.catch_warnings():  # of DDP, about 1×1 convolutions, whose two layouts are one
+            warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
+            yield Processes.here()
         distributed.destroy_process_group()  # not after an error: it would wait for those who are gone
     finally:
         if threading.current_thread() is threading.main_thread():

@@ -189,7 +189,8 @@ class Run:
             self.history.validations[done] = scores.mean_iou
             self.history.ious[done] = [None if iou != iou else iou for iou in scores.iou.tolist()]
         if validation is not None and is_missed and self.on_validation is not None:
-            self.on_validation(self.judged, self.history)
+            with self.processes.apart(self.model):
+                self.on_validation(self.judged, self.history)
         if self.saved < done or (validation is not None and is_missed):
             self.save()
 

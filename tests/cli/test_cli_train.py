@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from launched import in_processes
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -99,6 +100,23 @@ def test_the_figures_of_result_json(shell):
     assert (result["plan"]["recipe"]["steps"], result["plan"]["augment"]["size"]) == (9, [32, 32])
     assert result["seconds"] > 0
     assert result["command"].startswith("python -m segformer_edu")
+
+
+def test_two_processes_write_what_one_writes(made):
+    """And the same losses: here without channels left out, since each process leaves out its own."""
+    told = {}
+    for name, count in (("one", 1), ("two", 2)):
+        command = f"-m segformer_edu train {SETTINGS} dropout=0 --out runs/{name} --device cpu".split()
+        done = in_processes(count, *command, folder=made)
+        assert done.returncode == 0, done.stderr
+        assert "strides" not in done.stderr
+        files = {path.name for path in (made / "runs" / name).iterdir()} - {"tensorboard"}
+        result = json.loads((made / "runs" / name / "result.json").read_text())
+        assert result["processes"] == count
+        told[name] = files, [line["loss"] for line in read_lines(made / "runs" / name / "log.jsonl") if "loss" in line]
+        assert se.load_pretrained(made / "runs" / name / "best").class_names == CLASSES
+    assert told["one"][0] == told["two"][0]
+    assert told["two"][1] == pytest.approx(told["one"][1], rel=1e-4)
 
 
 @pytest.mark.parametrize("stop", [2, 7])

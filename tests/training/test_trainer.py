@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
 import torch
+from launched import in_processes
 from torch import nn
 
 from segformer_edu import segformer_b0
@@ -240,15 +238,7 @@ with joined() as processes:
 def started(tmp_path, count, **options):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    launcher = (
-        [] if count == 1 else ["-m", "torch.distributed.run", f"--nproc-per-node={count}", f"--master-port={port}"]
-    )
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, *launcher, str(script), json.dumps(options)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment, check=False)
+    return in_processes(count, str(script), json.dumps(options))
 
 
 def test_two_processes_are_one(tmp_path):
