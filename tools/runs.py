@@ -25,6 +25,11 @@ RUNS = ROOT / "runs"
 TARGET = ROOT / "results" / "runs.json"
 SHORT = "--model small --epochs 12 --validate-every 12 --set size=128,160"
 DUSK = "--hold-out 0001TP"
+WHOLE = (
+    "--epochs 8 --validate-every 4 "
+    "--set learning_rate=2e-4 matrix_rate=6e-4 size=360,480 scale=0.75,1.5 balance=1 recompute_norms=false"
+)
+"""The last stage: whole pictures, from the weights that crops gave."""
 ONE_CHANGED = {
     "ours": "",
     "adamw": "matrix_rate=0",
@@ -46,6 +51,8 @@ EXPERIMENTS = {
     "small-60": "--model small --epochs 60 --validate-every 20",
     "b0": "--model b0 --epochs 240 --validate-every 20",
     "small": "--model small --epochs 240 --validate-every 20",
+    **{f"{name}-full": f"--from runs/{name}/model {WHOLE}" for name in ("b0-60", "b0", "small")},
+    **{f"{name}-dusk": f"--model {name} --epochs 60 --validate-every 20 {DUSK}" for name in ("b0", "small")},
     **{
         f"{name}{'-dusk' if judge else ''}-{seed}": f"{SHORT} {changes} {judge} --seed {seed}"
         for seed in range(3)

@@ -1,6 +1,6 @@
 """Put a trained model into the library, in half precision, with its card.
 
-python tools/ship.py runs/b0 camvid-b0
+python tools/ship.py runs/b0-full camvid-b0
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ no pretrained weights. `load_pretrained("{name}")`
 - **Task.** Semantic segmentation of street pictures of 360×480 pixels into {count} classes: {classes}.
 - **Data.** CamVid (Brostow et al., 2009) as SegNet's authors prepared it (360×480, 11 classes), the {training}
   pictures of its split "train".
-- **Recipe.** `{command}`, commit {commit}, PyTorch {torch}, {hours} CPU-hours. The recipe's every number stands in
+- **Recipe.** {commands}, commit {commit}, PyTorch {torch}, {hours} CPU-hours. The recipe's every number stands in
   `results/runs.json`.
 - **Figures.** mIoU on val (101 pictures), each picture seen once in its own size: {miou}. Seen also in the mirror:
   {flip}. By class: {ious}. Split val is seven seconds of one street whose other pictures are in train: it overstates
@@ -45,22 +45,31 @@ offer them for research: cite them.
 
 def card(name: str, result: dict[str, Any], commit: str, parameters: int, judged: dict[str, Any]) -> str:
     """Return a model's card."""
-    data = result["data"]
+    data, stages = result["data"], stages_of(result)
+    size = stages[0]["data"]["model"]
     return CARD.format(
         name=name,
-        model=data["model"].upper() if data["model"].startswith("b") else f"“{data['model']}”",
+        model=size.upper() if size.startswith("b") else f"“{size}”",
         parameters=f"{parameters:,}",
         count=len(data["classes"]),
         classes=", ".join(data["classes"]),
         training=data["training"],
-        command=result["command"],
+        commands=", then ".join(f"`{stage['command']}`" for stage in stages),
         commit=commit[:12],
         torch=result["torch"],
-        hours=f"{result['cpu_seconds'] / 3600:.1f}",
+        hours=f"{sum(stage['cpu_seconds'] for stage in stages) / 3600:.1f}",
         miou=f"{100 * judged['miou']:.1f}",
         flip=f"{100 * result['judged']['flip']['miou']:.1f}",
         ious=", ".join(f"{label} {100 * value:.0f}" for label, value in judged["iou"].items()),
     )
+
+
+def stages_of(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the results of a training's stages, the first one first: of the run that it started from, and so on."""
+    source = result["data"]["from"]
+    if source is None:
+        return [result]
+    return [*stages_of(json.loads((Path(source).parent / "result.json").read_text(encoding="utf-8"))), result]
 
 
 def main() -> None:
