@@ -1,7 +1,6 @@
 """What all checks share.
 
-How to add an exercise
-----------------------
+How to add an exercise:
 
 1. In the file of its chapter in ``segformer_edu/checks/`` (such as ``convolution.py``; a new file is found by itself,
    and no check may be called like a file):
@@ -50,7 +49,7 @@ from typing import Any, NoReturn
 import torch
 from torch import nn
 
-from segformer_edu.checks import _guard
+import segformer_edu.checks._guard as _guard
 from segformer_edu.checks._result import Outcome, Result, Table
 
 __all__ = ["COMMON", "EXERCISES", "Exercise", "Failure", "Look", "Result", "Table", "close", "exercise", "random"]

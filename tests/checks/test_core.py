@@ -247,10 +247,15 @@ def test_result_is_text_and_an_escaped_table():
 
 def test_values_say_how_they_relate():
     target = core.random(3, 5)
-    for yours, kind in [
-        (target * (1 + 1e-5), "close-but-not-equal"), (2 * target, "scaled-by-constant"), (target + 1, "shifted-by-constant"),
-        (-target, "sign-reversed"), (0 * target, "all-zero"), (target.flip(0), "other-places"), (target**2, "unknown"),
-    ]:  # fmt: skip
+    for kind, yours in {
+        "close-but-not-equal": target * (1 + 1e-5),
+        "scaled-by-constant": 2 * target,
+        "shifted-by-constant": target + 1,
+        "sign-reversed": -target,
+        "all-zero": 0 * target,
+        "other-places": target.flip(0),
+        "unknown": target**2,
+    }.items():
         assert core.relation(yours, target)[0] == kind
 
 
