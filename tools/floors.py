@@ -13,6 +13,7 @@ from pathlib import Path
 LIBRARY = Path(__file__).resolve().parents[1] / "segformer_edu"
 FLOORS = {
     "cli": "the library from a shell",
+    "checks": "what a reader writes → what went wrong",
     "export": "a model → an ONNX file",
     "inference": "a picture → its class map",
     "training": "losses, metrics, fit, checkpoints",

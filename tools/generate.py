@@ -1,8 +1,8 @@
-"""Write what follows from the repository's address and the library's version, which stand in one place each.
+"""Write what follows from what stands in one place: the repository's address, the library's version, the exercises.
 
 The address is in `_config.yml` (`repository: url`): each chapter's badge and setup cell, the README's links, the
-package's and the citation's follow from it. The version is in `pyproject.toml`. Whoever changes one of the two runs
-`make generate`.
+package's and the citation's follow from it. The version is in `pyproject.toml`. The exercises of a chapter are in
+`notebooks/exercises/NN.md`, which `tools/exercises.py` reads. Whoever changes one of them runs `make generate`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import re
 import sys
 from pathlib import Path
 
+import exercises
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -50,9 +51,10 @@ def generated_cells(name: str) -> list[dict]:
 
 
 def with_generated_cells(notebook: dict, name: str) -> dict:
-    """Return the notebook with its generated cells in place, second and third."""
+    """Return the notebook with its generated cells in place: second and third, and the exercises at its end."""
     own = [cell for cell in notebook["cells"] if cell.get("id") not in {"badge", "setup"}]
-    return notebook | {"cells": own[:1] + generated_cells(name) + own[1:]}
+    headed = notebook | {"cells": own[:1] + generated_cells(name) + own[1:]}
+    return exercises.with_exercises(headed, exercises.read(int(name[:2])))
 
 
 def version() -> str:
@@ -108,7 +110,7 @@ def main() -> None:
     for path in CHAPTERS:
         notebook = with_generated_cells(json.loads(path.read_text()), path.name)
         path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
-        print(f"{path.relative_to(ROOT)}: badge and setup cell written", file=sys.stderr)
+        print(f"{path.relative_to(ROOT)}: badge, setup cell and exercises written", file=sys.stderr)
 
 
 if __name__ == "__main__":

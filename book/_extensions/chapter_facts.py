@@ -34,12 +34,17 @@ def source(cell: dict) -> str:
     return "".join(cell["source"])
 
 
+def is_an_exercise(cell: dict) -> bool:
+    """Whether a cell is one that tools/exercises.py made: it says itself how many minutes it takes."""
+    return str(cell.get("id")).startswith("exercises-")
+
+
 def read_chapter(name: str, root: Path = ROOT) -> Chapter | None:
     """Read chapter `name`, such as "02_layer_norm"; None while there is no such notebook."""
     path = root / "notebooks" / f"{name}.ipynb"
     if not path.is_file():
         return None
-    cells = json.loads(path.read_text())["cells"]
+    cells = [cell for cell in json.loads(path.read_text())["cells"] if not is_an_exercise(cell)]
     prose = "\n".join(source(cell) for cell in cells if cell["cell_type"] == "markdown")
     code = "\n".join(source(cell) for cell in cells if cell["cell_type"] == "code")
     heading = re.search(r"^# +(.+)$", prose, flags=re.MULTILINE)

@@ -214,8 +214,9 @@ def built_in(number: int) -> dict[str, ast.AST]:
 
 
 def last_definitions(chapter: Chapter) -> dict[str, ast.AST]:
-    """The last class or function of each name that stands at the top level of a cell."""
-    nodes = (node for tree in chapter.code.values() for node in tree.body)
+    """The last class or function of each name that stands at the top level of a cell, before the exercises' stubs."""
+    built = (tree for name, tree in chapter.code.items() if not name.startswith("exercises-"))
+    nodes = (node for tree in built for node in tree.body)
     return {node.name: node for node in nodes if isinstance(node, ast.ClassDef | ast.FunctionDef)}
 
 
