@@ -95,6 +95,10 @@ def test_file_is_as_generated(name, holds):
     assert generate.with_generated_section(name, text) == text, "run: make generate"
 
 
+def test_the_grader_knows_the_exercises():
+    assert generate.CALLS.read_text(encoding="utf-8") == generate.calls_text(), "run: make generate"
+
+
 def test_version_stands_in_one_place():
     """pyproject.toml's; what is installed and what is cited follow it."""
     assert segformer_edu.__version__ == PROJECT["version"] == generate.version()
@@ -104,7 +108,7 @@ def test_version_stands_in_one_place():
 def test_the_package_ships_its_types():
     assert (LIBRARY / "py.typed").is_file()
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    assert settings["package-data"] == {"segformer_edu": ["py.typed", "pretrained/shipped/*"]}
+    assert settings["package-data"] == {"segformer_edu": ["py.typed", "pretrained/shipped/*", "checks/calls.json"]}
 
 
 def test_no_picture_of_camvid_is_in_the_repository():

@@ -247,6 +247,20 @@ def folded(summary: str, body: str) -> str:
     return f"<details><summary>{summary}</summary>\n\n{body}\n\n</details>"
 
 
+def calls() -> list[dict[str, Any]]:
+    """Return the exercises that can be handed in, and the call that checks each: for `segformer-edu grade`."""
+    return [
+        {
+            "chapter": found.number,
+            "name": task.name,
+            "title": f"{found.number}.{index} {task.title}",
+            "call": task.check,
+        }
+        for found in chapters()
+        for index, task in enumerate(found.exercises, 1)
+    ]
+
+
 def markdown(name: str, text: str) -> dict:
     return {"cell_type": "markdown", "id": cell_id(name), "metadata": {}, "source": lines(text)}
 

@@ -15,6 +15,7 @@ from segformer_edu.cli.cost import COMMAND as COST
 from segformer_edu.cli.doctor import COMMAND as DOCTOR
 from segformer_edu.cli.evaluate import COMMAND as EVALUATE
 from segformer_edu.cli.export import COMMAND as EXPORT
+from segformer_edu.cli.grade import COMMAND as GRADE
 from segformer_edu.cli.segment import COMMAND as SEGMENT
 from segformer_edu.cli.terminal import any_output, complain, explained, say
 from segformer_edu.cli.train import COMMAND as TRAIN
@@ -28,6 +29,7 @@ COMMANDS = {
     "evaluate": EVALUATE,
     "export": EXPORT,
     "cost": COST,
+    "grade": GRADE,
     "doctor": DOCTOR,
 }
 """Every command by its name; another one is one more file and one more entry."""

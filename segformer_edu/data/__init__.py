@@ -1,6 +1,6 @@
 """Pictures and class maps: Shapes, CamVid, a folder of your own; the classes of ADE20K and Cityscapes."""
 
-from segformer_edu.data.camvid import CamVid, CamVidSamples
+from segformer_edu.data.camvid import CamVid
 from segformer_edu.data.classes import ADE20K, CAMVID32, CITYSCAPES, VOC, ClassList, class_list
 from segformer_edu.data.crops import Crops
 from segformer_edu.data.folder import Folder
@@ -21,7 +21,6 @@ __all__ = [
     "VOID",
     "Augmentation",
     "CamVid",
-    "CamVidSamples",
     "ClassList",
     "Crops",
     "Folder",

@@ -14,7 +14,6 @@ COMMIT = "bb68b64e72cb004b3ed927fee0f5624dd8097498"
 LISTING = f"https://api.github.com/repos/{REPOSITORY}/git/trees/{COMMIT}?recursive=1"
 FILES = f"https://raw.githubusercontent.com/{REPOSITORY}/{COMMIT}/"
 SPLITS = ("train", "val", "test")
-SAMPLES = Path(__file__).parent / "samples"
 CLASSES = {
     "sky": "#56B4E9",
     "building": "#999999",
@@ -94,22 +93,6 @@ class CamVid(PairedPictures):
             )
         colours, paired = tuple(CLASSES.values()), cast("list[tuple[Path, Path]]", pairs)
         super().__init__(paired, tuple(CLASSES), colours=colours, size=size, void=len(CLASSES))
-
-
-class CamVidSamples(PairedPictures):
-    """Three of CamVid's validation pictures, which come with the library: the first, the middle and the last one.
-
-    For figures and first steps where the data set itself is not at hand. Items are as CamVid's.
-
-    Args:
-        size: (height, width) to resize every item to, in pixels.
-
-    Source: Brostow et al., 2009; Badrinarayanan et al., "SegNet", 2017. Used in chapters 1, 9 and 12.
-    """
-
-    def __init__(self, size: Size | None = None) -> None:
-        pairs = [(path, path.with_suffix(".png")) for path in sorted(SAMPLES.glob("*.jpg"))]
-        super().__init__(pairs, tuple(CLASSES), colours=tuple(CLASSES.values()), size=size, void=len(CLASSES))
 
 
 def find(folder: Path, entry: str) -> Path:
