@@ -1,6 +1,6 @@
 """Make results/prediction.webp, for the README and the book's first page: streets, as the shipped model sees them.
 
-The pictures come with the library, and no training saw them: ``data.CamVidSamples``.
+The pictures come with the library, and no training saw them: ``pages.frames``.
 """
 
 from __future__ import annotations
@@ -13,14 +13,19 @@ import torch
 
 from results import ROOT, stamp
 from segformer_edu import load_pretrained, segment
-from segformer_edu.data import VOID, CamVidSamples
+from segformer_edu.data import VOID
+from segformer_edu.data.camvid import CLASSES
 from segformer_edu.pages import plots
-from segformer_edu.training import evaluate
+from segformer_edu.pages.frames import street
+from segformer_edu.training import Scores, confusion_matrix
 
 MODEL, RUN = "camvid-b0", "b0-60"
 SHOWN = (0, 1)
 SOURCES = (
-    *(f"segformer_edu/{file}.py" for file in ("inference", "model/fast", "pages/plots", "pretrained/ours")),
+    *(
+        f"segformer_edu/{file}.py"
+        for file in ("inference", "model/fast", "pages/frames", "pages/plots", "pretrained/ours")
+    ),
     f"segformer_edu/pretrained/shipped/{MODEL}.safetensors",
     "tools/prediction.py",
 )
@@ -28,13 +33,13 @@ SOURCES = (
 
 def main() -> None:
     """Draw it, and say what it shows."""
-    model, streets = load_pretrained(MODEL), CamVidSamples()
-    pictures, truths = zip(*(streets[index] for index in SHOWN))
+    model = load_pretrained(MODEL)
+    pictures, truths = zip(*map(street, SHOWN))
     maps = [segment(model, picture) for picture in pictures]
     rows = {"street": pictures, "class map": maps, "drawn by hand": truths}
-    figure = plots.segmentations(rows, classes=streets.classes, colours=streets.colours, width=6.4)
+    figure = plots.segmentations(rows, classes=list(CLASSES), colours=list(CLASSES.values()), width=6.4)
     right = [(found == truth)[truth != VOID].double().mean() for found, truth in zip(maps, truths)]
-    ious = evaluate(model, streets, batch_size=1, progress=False).mean_iou
+    scores = Scores(confusion_matrix(torch.stack(maps), torch.stack(truths), len(CLASSES)))
     alt = (
         f"{len(SHOWN)} pictures of a street, the class maps that the book's model computes for them, and those that "
         f"people drew. {100 * torch.stack(right).mean():.0f} % of the pixels with a class have the same one in both."
@@ -46,10 +51,10 @@ def main() -> None:
         "alt": alt,
         "caption": (
             f"What you will have built: SegFormer-B0, trained from nothing on {training_pictures()} pictures of three "
-            f"drives, gives each pixel one of {len(streets.classes)} classes. The streets are CamVid's "
+            f"drives, gives each pixel one of {len(CLASSES)} classes. The streets are CamVid's "
             "(Brostow et al., 2009); no training saw them."
         ),
-        "miou_of_the_samples": round(float(ious), 4),
+        "miou": round(scores.mean_iou, 4),
     }
     (ROOT / "results" / "prediction.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
