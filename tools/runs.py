@@ -51,7 +51,7 @@ EXPERIMENTS = {
     "small-60": "--model small --epochs 60 --validate-every 20",
     "b0": "--model b0 --epochs 240 --validate-every 20",
     "small": "--model small --epochs 240 --validate-every 20",
-    **{f"{name}-full": f"--from runs/{name}/model {WHOLE}" for name in ("b0-60", "b0", "small")},
+    **{f"{name}-full": f"--from runs/{name}/model {WHOLE}" for name in ("b0-60", "small-60", "b0", "small")},
     **{f"{name}-dusk": f"--model {name} --epochs 60 --validate-every 20 {DUSK}" for name in ("b0", "small")},
     **{
         f"{name}{'-dusk' if judge else ''}-{seed}": f"{SHORT} {changes} {judge} --seed {seed}"
