@@ -188,7 +188,7 @@ def test_every_cell_of_the_table_of_implementations_leads_to_a_chapter():
         assert all(cell.a["href"].startswith("../notebooks/") and "#" in cell.a["href"] for cell in row)
 
 
-@pytest.mark.parametrize("page", ["book/paper-against-code.html", "book/seed-annotated.html"])
+@pytest.mark.parametrize("page", ["book/paper-tables.html", "book/seed-annotated.html"])
 def test_code_that_ran_when_a_page_was_built_shows_what_it_printed(page):
     blocks = [[pre.text.strip() for pre in block.find_all("pre")] for block in read(page).select(".executed")]
     assert blocks
