@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from matplotlib.patches import FancyBboxPatch
 
-from segformer_edu.pages.diagrams import WIDTH, Box, flow
+from segformer_edu.pages.diagrams import WIDTH, Box, Canvas, depthwise_and_pointwise, flow
 
 BRANCHES = ["x: N × C", (Box("to_q"), Box("to_k"), Box("to_v")), ("q", "k", "v"), Box("softmax", "heads"), "N × C"]
 RESIDUAL = ["B, C, H, W", Box("LayerNorm"), Box("attention\nwith heads", "N × N′", kind="strong"), "B, C, H, W"]
@@ -50,3 +50,24 @@ def test_branches_go_straight_into_a_wide_box():
 def test_residual_path_leads_downwards(path):
     with pytest.raises(ValueError, match=f"from row {path[0]} to behind row {path[1]} of 4"):
         flow(RESIDUAL, sums=[path])
+
+
+def test_depthwise_stays_in_its_channel_and_pointwise_does_not():
+    figure = depthwise_and_pointwise()
+    width, height = figure.canvas.get_width_height()
+    assert width <= 100 * WIDTH
+    texts, _ = extents(figure)
+    for words, place in texts.items():
+        assert min(place.x0, place.y0) >= 0, words
+        assert place.x1 <= width, words
+        assert place.y1 <= height, words
+    level = [line.get_ydata()[0] == line.get_ydata()[1] for line in figure.axes[0].lines]
+    assert level.count(True) == 6  # three channels, to the filter and from it
+    assert level.count(False) == 6  # three channels to two
+
+
+def test_the_first_channel_is_in_front():
+    canvas = Canvas(120, 120)
+    canvas.sheets(20, 60, ["#D55E00", "#009E73", "#0072B2"])
+    front = max(canvas.axis.patches, key=lambda patch: patch.get_zorder())
+    assert front.get_xy() == (20, 60)
