@@ -1,0 +1,638 @@
+"""Chapter 2: layer normalisation of maps, and where it stands in a block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import product
+from typing import Any
+
+import torch
+from torch import nn
+
+from segformer_edu.checks.core import LOOSE, Failure, Look, close, differences, exercise, hidden_weights, random
+from segformer_edu.checks.numbers import Quantity, predictions, puzzle_of
+from segformer_edu.model.normalization import LayerNorm
+
+Tensor = torch.Tensor
+
+# 2.1
+
+HINTS = {
+    "last-axis": "The pixels of one row are brought to a common scale. Where do the channels stand in (B, C, H, W)?",
+    "whole-picture": "One pixel changes with another one. Which numbers belong together: those of a pixel, or of a "
+    "map?",
+    "each-channel-alone": "A channel is normalised over its places. Should the channels or the places have the "
+    "common scale?",
+    "over-the-batch": "One picture changes with another one. Over which axes is the mean taken?",
+    "several-pixels": "Some pixels share their mean or their spread. Which axes have you named, and which one is "
+    "meant?",
+    "mean-and-spread-apart": "The mean and the spread are taken over different numbers. Which axes has each?",
+    "n-minus-one": "By how many numbers do you divide the sum of the squares? Try it by hand with two channels.",
+    "eps-under-the-root": "There are two conventions for eps. Which one has this chapter: beside the root or under it?",
+    "eps-missing": "Give it a pixel whose channels are all equal. What guards the division there?",
+    "eps-ignored": "The argument `eps` makes no difference. Which number stands in its place?",
+    "eps-clamped": "Adding a small number and cutting off below it are not the same. Which one is asked for?",
+    "eps-elsewhere": "The small number is added to something else. To what should it be added before the division?",
+    "eps-default": "With no `eps` given, a faint pixel comes out too faint or too strong. Which value is the default?",
+    "mean-not-subtracted": "The result of a pixel does not have the mean 0. What happens before the division?",
+    "not-divided": "The spread of a pixel is what it was. What should it be afterwards?",
+    "root-forgotten": "Ten times the input gives a tenth of the result. Is it the variance or its root that you "
+    "divide by?",
+    "length-not-divided": "You divide by a length. How does the length of a vector grow with the number of channels?",
+    "other-spread": "The spread is measured in another way. Which measure stands in the formula?",
+    "g-starts-at-zero": "A fresh norm gives zeros, whatever comes in. At which value should a scale begin?",
+    "b-starts-elsewhere": "A fresh norm adds something. At which value should a shift begin?",
+    "weights-start-elsewhere": "A fresh norm should only normalise. At which values do its scale and its shift begin?",
+    "not-parameters": "A buffer moves with the module, and is not trained. What makes a tensor trainable?",
+    "no-weights": "The formula ends with two learned numbers a channel. Where are they kept?",
+    "one-weight-missing": "The formula ends with a scale and a shift for each channel. Which of them is missing?",
+    "scalar-weights": "All channels share one scale and one shift. How many of each should there be?",
+    "parameters": "Each channel has one scale and one shift. How many numbers are that in all, and how many have you?",
+    "weights-on-the-last-axis": "The learned numbers belong to channels. To which axis does broadcasting put them?",
+    "weight-unused": "A weight changes, and the result does not. In which line should it appear?",
+    "two-scales": "Both weights multiply. Which one should be added?",
+    "two-shifts": "Both weights are added. Which one should multiply?",
+    "shift-scaled": "The shift is multiplied by the scale. In which order do they come in the formula?",
+    "scale-before-norm": "The weights act on what is normalised, not on the result. Where do they stand in the "
+    "formula?",
+    "statistics-detached": "The values are right, the gradient is not. Does it pass through the mean and the spread "
+    "too?",
+    "single-channel": "With one channel the result should be the shift alone. What does your spread become there?",
+}
+
+AXES = {
+    "last-axis": ((3,), (2,)),
+    "whole-picture": ((1, 2, 3),),
+    "each-channel-alone": ((2, 3),),
+    "over-the-batch": ((0, 2, 3), (0, 1, 2, 3), (0, 1), (0,)),
+    "several-pixels": ((1, 3), (1, 2)),
+}
+"""The axes that are normalised together by known mistakes."""
+
+
+def normalised(
+    x: Tensor, axes: tuple[int, ...] = (1,), spread_axes: tuple[int, ...] | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return the centred map and its variance, over those axes."""
+    mean = x.mean(axes, keepdim=True)
+    return x - mean, x.var(spread_axes or axes, unbiased=False, keepdim=True)
+
+
+def reference(x: Tensor, eps: float) -> Tensor:
+    """The norm of this chapter, before scale and shift."""
+    centred, variance = normalised(x)
+    return centred / (variance.sqrt() + eps)
+
+
+def divisions(centred: Tensor, variance: Tensor, eps: float) -> Iterator[tuple[str, Tensor]]:
+    """Yield what known mistakes divide by: a kind ("" for what is right), and the result."""
+    std = variance.sqrt()
+    yield "", centred / (std + eps)
+    for small in (eps, eps**2):
+        yield "eps-under-the-root", centred / (variance + small).sqrt()
+    yield "eps-missing", centred / std
+    for fixed in (1e-5, 1e-6, 1e-4, 1e-3):
+        yield "eps-ignored", centred / (std + fixed)
+        yield "eps-under-the-root", centred / (variance + fixed).sqrt()
+    yield "eps-clamped", centred / std.clamp(min=eps)
+    yield "eps-clamped", centred / variance.clamp(min=eps).sqrt()
+    yield "eps-clamped", centred / variance.clamp(min=eps**2).sqrt()
+    yield "eps-elsewhere", centred / std + eps
+    yield "eps-elsewhere", (centred + eps) / std
+    yield "eps-elsewhere", (centred + eps) / (std + eps)
+    yield "eps-elsewhere", centred / (std + 2 * eps)
+    yield "eps-elsewhere", centred / ((variance + eps).sqrt() + eps)
+    for small in (eps, 0.0):
+        yield "root-forgotten", centred / (variance + small)
+    yield "not-divided", centred
+
+
+def candidates(x: Tensor, eps: float) -> Iterator[tuple[str, Tensor]]:
+    """Yield the results of known mistakes and of pairs of them: the axes first, then the spread, then eps."""
+    channels = x.shape[1]
+    axes = {"": ((1,),), **AXES}
+    for (kind, many), (other, spreads) in product(axes.items(), axes.items()):
+        name = kind if kind == other else "mean-and-spread-apart"
+        for one, another in product(many, spreads):
+            centred, variance = normalised(x, one, another)
+            count = variance.new_tensor([x.shape[axis] for axis in another]).prod()
+            factors = {"": 1, "n-minus-one": count / (count - 1), "length-not-divided": count}
+            for changed, factor in factors.items() if kind == other else [("", 1)]:
+                for division, result in divisions(centred, factor * variance, eps):
+                    yield name or changed or division, result
+    centred, variance = normalised(x)
+    mean, std = x - centred, variance.sqrt()
+    for result in (x / (std + eps), x / std, x / (variance + eps).sqrt(), mean / (std + eps)):
+        yield "mean-not-subtracted", result
+    square = x.square().mean(1, keepdim=True)
+    for result in (x / (square.sqrt() + eps), x / (square + eps).sqrt(), x / (x.norm(dim=1, keepdim=True) + eps)):
+        yield "mean-not-subtracted", result
+    yield "mean-not-subtracted", x / x.norm(dim=1, keepdim=True)
+    yield "length-not-divided", centred / (std * channels + eps)
+    yield "length-not-divided", centred / (std / channels**0.5 + eps)
+    yield "other-spread", centred / (centred.abs().mean(1, keepdim=True) + eps)
+    yield "other-spread", centred / (centred.abs().amax(1, keepdim=True) + eps)
+    extent = x.amax(1, keepdim=True) - x.amin(1, keepdim=True)
+    for result in (centred / (extent + eps), (x - x.amin(1, keepdim=True)) / (extent + eps), x.softmax(1)):
+        yield "other-spread", result
+
+
+def _map(seed: int = 0) -> Tensor:
+    """Return a map whose channels, pixels and pictures have means and spreads of their own; some pixels are faint."""
+    x = random(2, 6, 5, 7, seed=seed) * random(2, 1, 5, 7, seed=seed + 1).exp() + random(1, 6, 1, 1, seed=seed + 2)
+    x = x + 2 * random(2, 1, 1, 7, seed=seed + 3)
+    x[:, :, 1, 2] = x[:, :1, 1, 2] + 0.03 * random(2, 6, seed=seed + 4)
+    return x
+
+
+@exercise("LayerNorm", HINTS)
+def layer_norm(look: Look, answer: Any) -> None:
+    """Check ``LayerNorm(dim, eps=1e-5)``, a class: the sketch's norm, over the channels of each pixel."""
+    look.exists(answer)
+    fresh = look.construct(answer, 6)
+    module = look.construct(answer, dim=6, eps=0.3)
+    look.done("constructed")
+    x = _map()
+    _runs(look, module, x)
+    look.done("runs, float64 stays float64")
+    look.shape(look.output(module, x), x.shape)
+    look.done("shape")
+    look.side_effects(module, x)
+    look.same_in_eval(module, x)
+    look.done("no side effects")
+    _owned(look, fresh)
+    look.done("a scale and a shift for each channel")
+    _fresh_values(look, module, fresh, x)
+    look.done("normalises as the formula says")
+    _scale_and_shift(look, module, x)
+    look.done("scale and shift")
+    _gradient(look, module, x)
+    look.done("gradient")
+    _special(look, answer, fresh)
+    look.done("one channel, one pixel, equal channels")
+
+
+def _runs(look: Look, module: nn.Module, x: Tensor) -> None:
+    """Run; tell from the message where the channels are looked for on the wrong axis."""
+    made = look.attempt(module, x)
+    if isinstance(made, Failure) and ("normalized_shape" in made.words or "size of tensor a (7)" in made.words):
+        kind = "last-axis" if "normalized_shape" in made.words else "weights-on-the-last-axis"
+        look.wrong(kind, f"The map has 6 channels and a width of 7. {made}")
+    look.output(module, x)
+
+
+def _owned(look: Look, module: nn.Module) -> None:
+    """End where the module does not own one scale and one shift for each of its 6 channels."""
+    sizes = [parameter.numel() for parameter in module.parameters()]
+    seen = f"The module has {sum(sizes)} parameters; expected are 12 for 6 channels."
+    if sizes == [6, 6]:
+        if any(not parameter.requires_grad for parameter in module.parameters()):
+            look.wrong("frozen", "A weight does not require a gradient.")
+        return
+    if hidden := [kind for _, kind in hidden_weights(module) if kind == "plain-tensor"]:
+        look.wrong(hidden[0], seen)
+    if any(buffer.numel() == 6 for buffer in module.buffers()) and sum(sizes) < 12:
+        look.wrong("not-parameters", seen)
+    if not sizes:
+        look.wrong("no-weights", seen)
+    look.wrong({(6,): "one-weight-missing", (1, 1): "scalar-weights"}.get(tuple(sizes), "parameters"), seen)
+
+
+def _fresh_values(look: Look, module: nn.Module, fresh: nn.Module, x: Tensor) -> None:
+    """Compare a fresh norm, whose scale is 1 and whose shift is 0, with the formula and with what mistakes give."""
+    yours, target = look.output(module, x).detach(), reference(x, 0.3)
+    if not close(yours, target):
+        if not bool(yours.any()):
+            look.wrong("g-starts-at-zero", "A fresh norm gives zeros.")
+        shift = (yours - target).mean((0, 2, 3), keepdim=True)
+        if close(yours, target + shift):
+            look.wrong("b-starts-elsewhere", "A fresh norm gives the normalised map, and something is added to it.")
+        for kind, result in candidates(x, 0.3):
+            if close(yours, result.expand_as(yours)):
+                if kind == "eps-missing" and bool(look.output(module, torch.ones_like(x)).isfinite().all()):
+                    kind = "eps-ignored"  # a very small number guards the division
+                look.wrong(
+                    kind,
+                    "The result is the one that this mistake gives, to the last digits.",
+                    differences(yours, target),
+                )
+        places = (0, 2, 3)
+        flat = target - target.mean(places, keepdim=True)
+        scale = (yours * flat).sum(places, keepdim=True) / flat.square().sum(places, keepdim=True)
+        if close(yours, scale * flat + yours.mean(places, keepdim=True)):
+            look.wrong(
+                "weights-start-elsewhere", "A fresh norm scales or shifts the normalised map by numbers of its own."
+            )
+        look.values(yours, target)
+    faint = 1e-5 * x
+    if not close(look.output(fresh, faint).detach(), reference(faint, 1e-5)):
+        look.wrong(
+            "eps-default", "With eps given the values are right; with the default they are not, for a faint map."
+        )
+
+
+def _scale_and_shift(look: Look, module: nn.Module, x: Tensor) -> None:
+    """Change one weight after the other, and see what each does; no name is needed for that."""
+    normal, effects = look.output(module, x).detach(), []
+    for index, (name, parameter) in enumerate(module.named_parameters()):
+        delta = random(6, seed=20 + index)
+        with torch.no_grad():
+            parameter.add_(delta.view(parameter.shape))
+            change = look.output(module, x) - normal
+            parameter.sub_(delta.view(parameter.shape))
+        column = delta.view(1, 6, 1, 1)
+        known = {"shift": column.expand_as(x), "scale": column * normal, "nothing": torch.zeros_like(x)}
+        effect = next((word for word, result in known.items() if close(change + 1, result + 1)), "")
+        if effect == "nothing":
+            look.wrong("weight-unused", f"Other numbers in `{name}` do not change the result.")
+        if not effect:
+            look.wrong(
+                "scale-before-norm", f"A change of `{name}` neither scales nor shifts the channels of the result."
+            )
+        effects.append(effect)
+    if len(set(effects)) == 1:
+        look.wrong(f"two-{effects[0]}s", f"Both weights {effects[0]} the channels.")
+    first, second = (random(6, seed=s) for s in (20, 21))
+    deltas = dict(zip(effects, (first, second)))
+    with torch.no_grad():
+        for parameter, delta in zip(module.parameters(), (first, second)):
+            parameter.add_(delta.view(parameter.shape))
+    scale, shift = 1 + deltas["scale"].view(1, 6, 1, 1), deltas["shift"].view(1, 6, 1, 1)
+    look.values(look.output(module, x), normal * scale + shift, {"shift-scaled": (normal + shift) * scale})
+
+
+def _gradient(look: Look, module: nn.Module, x: Tensor) -> None:
+    """Compare the gradient of a weighted sum with the formula's, and with what a detached mean or spread gives."""
+    look.gradients(module, x)
+    weights = random(*x.shape, seed=30)
+
+    def of(function: Callable[[Tensor], Tensor]) -> Tensor:
+        leaf = x.clone().requires_grad_()
+        (found,) = torch.autograd.grad((function(leaf) * weights).sum(), leaf)
+        return found
+
+    def formula(leaf: Tensor, mean: bool = False, std: bool = False) -> Tensor:
+        centred, variance = normalised(leaf)
+        middle, spread = leaf - centred, variance.sqrt()
+        return (leaf - (middle.detach() if mean else middle)) / ((spread.detach() if std else spread) + 0.3)
+
+    with torch.no_grad():  # a scale of 1 for all channels: what the fresh norm had
+        for parameter, delta in zip(module.parameters(), (random(6, seed=20), random(6, seed=21))):
+            parameter.sub_(delta.view(parameter.shape))
+    yours, target = of(lambda leaf: look.output(module, leaf)), of(formula)
+    if close(yours, target):
+        return
+    for mean, std in ((True, True), (True, False), (False, True)):
+        if close(yours, of(lambda leaf, mean=mean, std=std: formula(leaf, mean, std))):  # type: ignore[misc]
+            parts = " and ".join(word for word, cut in (("mean", mean), ("spread", std)) if cut)
+            look.wrong("statistics-detached", f"The gradient is the one that misses the {parts}.")
+    look.wrong("wrong-gradient", "The gradient is not that of the formula.", differences(yours, target))
+
+
+def _special(look: Look, answer: Any, fresh: nn.Module) -> None:
+    """One channel; one pixel; a pixel whose channels are equal, whose gradient may be NaN as yet."""
+    single = look.output(look.construct(answer, 1), random(2, 1, 3, 4)).detach()
+    if not bool(single.isfinite().all()) or bool(single.abs().max() > 1e-9):
+        look.wrong("single-channel", "With one channel the result of a fresh norm should be 0 everywhere.")
+    x = random(1, 6, 1, 1, seed=3)
+    look.values(look.output(fresh, x), reference(x, 1e-5), at="one pixel")
+    flat = torch.full((1, 6, 1, 1), 2.0, dtype=torch.float64, requires_grad=True)
+    yours = look.output(fresh, flat)
+    if not bool(yours.isfinite().all()):
+        look.wrong("eps-missing", "A pixel whose channels are all equal gives NaN.")
+    (gradient,) = torch.autograd.grad(yours.sum(), flat)
+    if not bool(gradient.isfinite().all()):
+        look.remark(
+            "At a pixel whose channels are all equal, the gradient is NaN, as in the first version of the chapter. The "
+            "next exercise repairs that."
+        )
+
+
+# 2.2
+
+SAFE_HINTS = {
+    "gradient-still-nan": "The values are fine, and the gradient of a constant pixel is NaN. Where does the NaN "
+    "arise: on the "
+    "way forwards, or backwards? Which function has an infinite slope there?",
+    "eps-inside-the-root": "The gradient is finite, but the values have moved. Can the root of a sum of squares be "
+    "had without "
+    "adding anything to it?",
+    "faint-pixels-moved": "Ordinary pixels are right, faint ones are not. What is cut off, or added, that is larger "
+    "than they?",
+    "n-minus-one": "By how many numbers do you divide the sum of the squares? Try it by hand with two channels.",
+    "variance-returned": "Ten times the input gives a hundred times the result. What is still to be taken?",
+    "length-not-divided": "The length of a vector grows with its number of channels. What is it divided by in the "
+    "formula?",
+    "other-axes": "The spread is that of other numbers. Which axis holds the channels of one pixel?",
+    "axis-lost": "The numbers are right, and an axis of length 1 is missing. What keeps it for the division "
+    "afterwards?",
+    "mean-not-subtracted": "A constant pixel should have the spread 0. What is taken off before squaring?",
+    "gradient-cut": "The gradient of an ordinary pixel is not what the formula gives. Which line takes it out of the "
+    "graph, or replaces it?",
+    "other-spread": "The spread is measured in another way. Which measure stands in the formula?",
+}
+
+
+@exercise("deviation", SAFE_HINTS)
+def deviation(look: Look, answer: Any) -> None:
+    """Check ``deviation(x)``, a function: the spread over the channels, (B, C, H, W) → (B, 1, H, W), safe to derive."""
+    look.exists(answer)
+    x = random(2, 6, 5, 7)
+    yours = look.output(answer, x)
+    look.done("runs, float64 stays float64")
+    centred, variance = normalised(x)
+    target = variance.sqrt()
+    if yours.shape == target[:, 0].shape:
+        look.wrong("axis-lost", f"The result has the shape {tuple(yours.shape)}; expected is {tuple(target.shape)}.")
+    others = [axes for many in AXES.values() for axes in many]
+    if yours.shape in [x.std(axes, keepdim=keep).shape for axes in others for keep in (True, False)]:
+        look.wrong("other-axes", f"The result has the shape {tuple(yours.shape)}; expected is {tuple(target.shape)}.")
+    look.shape(yours, target.shape)
+    look.done("shape")
+    look.side_effects(answer, x)
+    look.done("no side effects")
+    wrong = {
+        "n-minus-one": x.std(1, keepdim=True),
+        "variance-returned": variance,
+        "length-not-divided": centred.norm(dim=1, keepdim=True),
+        "mean-not-subtracted": x.square().mean(1, keepdim=True).sqrt(),
+        "other-spread": centred.abs().mean(1, keepdim=True),
+    }
+    _spread_values(look, yours.detach(), target, variance, wrong)
+    _faint(look, answer)
+    look.done("values, of faint pixels too")
+    _safe_gradient(look, answer, x)
+    look.done("gradients, that of a constant pixel too")
+
+
+def _spread_values(look: Look, yours: Tensor, target: Tensor, variance: Tensor, wrong: dict[str, Tensor]) -> None:
+    moved = yours.square() - variance
+    if not close(yours, target) and float(moved.std()) < 1e-9 < float(moved.mean()):
+        look.wrong("eps-inside-the-root", "The square of each result is larger than the variance, by the same number.")
+    added = yours - target
+    if not close(yours, target) and float(added.std()) < 1e-9 and float(added.abs().max()) < 0.1:
+        look.wrong("faint-pixels-moved", "A small number is added to every result.")
+    look.values(yours, target, wrong)
+
+
+def _faint(look: Look, answer: Any) -> None:
+    """Compare pixels of spreads 1, 1e-3 and 1e-5, each with its own spread."""
+    for scale in (1, 1e-3, 1e-5):
+        x = 3 + scale * random(1, 6, 3, 4, seed=5)
+        target = normalised(x)[1].sqrt()
+        yours = look.output(answer, x).detach()
+        if not bool(yours.isfinite().all()):
+            look.wrong("not-a-number", f"Pixels of spread {scale:g} give NaN.")
+        if float(((yours - target) / target).abs().max()) > 1e-5:
+            moved = yours.square() - target.square()
+            kind = "eps-inside-the-root" if float(moved.std()) < 1e-3 * float(moved.mean()) else "faint-pixels-moved"
+            look.wrong(
+                kind,
+                f"The spread of pixels whose channels differ by about {scale:g} is wrong.",
+                differences(yours, target),
+            )
+
+
+def _safe_gradient(look: Look, answer: Any, x: Tensor) -> None:
+    """The gradient of an ordinary pixel is the formula's; that of a constant pixel is finite."""
+    flat = x.clone()
+    flat[0, :, 1, 2] = 0.5
+    weights = random(2, 1, 5, 7, seed=7)
+
+    def of(function: Callable[[Tensor], Tensor]) -> Tensor:
+        leaf = flat.clone().requires_grad_()
+        result = function(leaf)
+        if not result.requires_grad:
+            look.wrong("gradient-cut", "The result has no gradient at all.")
+        (found,) = torch.autograd.grad((result * weights).sum(), leaf, allow_unused=True)
+        return torch.zeros_like(leaf) if found is None else found
+
+    yours = of(lambda leaf: look.output(answer, leaf))
+    target = of(lambda leaf: torch.linalg.vector_norm(leaf - leaf.mean(1, keepdim=True), dim=1, keepdim=True) / 6**0.5)
+    ordinary = torch.ones_like(flat, dtype=torch.bool)
+    ordinary[0, :, 1, 2] = False
+    if not bool(yours[ordinary].isfinite().all()):
+        look.wrong("gradient-still-nan", "Even ordinary pixels have a gradient of NaN.")
+    if not close(yours[ordinary], target[ordinary]):
+        look.wrong("gradient-cut", "The gradient of an ordinary pixel is not that of the formula.")
+    if not bool(yours.isfinite().all()):
+        look.wrong("gradient-still-nan", "The gradient of a pixel whose channels are all equal is NaN or infinite.")
+
+
+# 2.3
+
+BLOCK_HINTS = {
+    "residual-missing": "With branches that give zeros, what came in should come out. Who carries it past the branch?",
+    "one-residual-missing": "One of the two branches replaces what came in. Which sum lacks a term?",
+    "residual-twice": "With branches that give zeros, a multiple of the input comes out. Who adds it, and who adds "
+    "it again?",
+    "main-path-normalised": "A thousand times the input should leave by the main path a thousand times as large. "
+    "What must stay "
+    "untouched there?",
+    "post-norm": "The norm stands behind the sum. On which side of the branch does PreNorm have it?",
+    "norm-behind-the-branch": "The branch is normalised when it is done. Should its input or its output have a "
+    "common scale?",
+    "norm-missing": "A branch receives the numbers as they are. What should stand in front of it?",
+    "one-norm-missing": "One of the two branches receives the numbers as they are. Which one?",
+    "norm-shared": "Both branches share the weights of one norm. How many norms does the block have?",
+    "order-exchanged": "Which of the two branches comes first in a transformer?",
+    "parallel": "Both branches see the input of the block. What should the second one see?",
+    "first-branch-lost": "The second sum begins with the input of the block again. What became of the first sum?",
+    "same-branch-twice": "One branch is called twice, and the other one never. Which names stand in your two lines?",
+    "extra-norm": "At the end the sum is normalised once more. Who does that in a block of the sketch?",
+    "branches-not-kept": "The weights of the branches are not among those of the block. How does a module find its "
+    "children?",
+    "other-norm": "The wiring is right, but for the norm. Over which axis does it normalise?",
+}
+
+
+def _wirings(x: Tensor, n: Callable[[Tensor], Tensor], a: Any, f: Any) -> list[tuple[str, Tensor]]:
+    """Return what known mistakes compute, from the norm and the two branches."""
+    normal, bare, swapped, behind, after = n(x), x + a(x), x + f(n(x)), x + n(a(x)), n(x + a(x))
+    first, main = x + a(normal), normal + a(normal)
+    twice = [2 * x + a(normal), x + normal + a(normal)]  # added in the branch and outside: x, or what the norm gives
+    return [
+        ("residual-missing", f(n(a(normal)))),
+        ("residual-missing", f(n(first)) - first),
+        ("one-residual-missing", f(n(first))),
+        ("one-residual-missing", a(normal) + f(n(a(normal)))),
+        ("one-residual-missing", first),
+        *(("residual-twice", 2 * start + f(n(start))) for start in (*twice, first)),
+        *(("residual-twice", start + n(start) + f(n(start))) for start in (*twice, first)),
+        *(("residual-twice", start + f(n(start))) for start in twice),
+        ("main-path-normalised", n(main) + f(n(main))),
+        ("main-path-normalised", n(first) + f(n(first))),
+        ("main-path-normalised", main + f(n(main))),
+        ("main-path-normalised", main + f(main)),
+        ("post-norm", n(after + f(after))),
+        ("norm-behind-the-branch", behind + n(f(behind))),
+        ("norm-missing", bare + f(bare)),
+        ("one-norm-missing", bare + f(n(bare))),
+        ("one-norm-missing", first + f(first)),
+        ("order-exchanged", swapped + a(n(swapped))),
+        ("parallel", first + f(normal)),
+        ("first-branch-lost", x + f(n(first))),
+        ("same-branch-twice", first + a(n(first))),
+        ("same-branch-twice", swapped + f(n(swapped))),
+        ("extra-norm", n(first + f(n(first)))),
+    ]
+
+
+@exercise("Block", BLOCK_HINTS)
+def block(look: Look, answer: Any) -> None:
+    """Check ``Block(dim, attention, feed_forward)``, a class: two residual branches, each with a norm in front."""
+    look.exists(answer)
+    attention, feed_forward = (nn.Sequential(nn.Conv2d(6, 6, 1), nn.Tanh()).double() for _ in range(2))
+    module = look.construct(answer, 6, attention, feed_forward)
+    look.done("constructed")
+    x = 2 * random(2, 6, 5, 7, seed=4) + random(1, 6, 1, 1, seed=5)
+    yours = look.output(module, x)
+    look.done("runs, float64 stays float64")
+    look.shape(yours, x.shape)
+    look.done("shape")
+    look.side_effects(module, x)
+    look.same_in_eval(module, x)
+    look.done("no side effects")
+    branches = {id(p) for part in (attention, feed_forward) for p in part.parameters()}
+    if not branches <= {id(parameter) for parameter in module.parameters()}:
+        look.wrong("branches-not-kept", "The block's `parameters()` do not hold those of its branches.")
+    look.done("keeps its branches")
+    _wiring(look, yours.detach(), x, LayerNorm(6).double(), attention, feed_forward)
+    look.done("wired as PreNorm")
+    _two_norms(look, module, branches)
+    look.gradients(module, x)
+    look.done("two norms, gradients")
+
+
+@torch.no_grad()
+def _wiring(look: Look, yours: Tensor, x: Tensor, norm: nn.Module, a: nn.Module, f: nn.Module) -> None:
+    """Compare with the right wiring and with the wrong ones; either place of eps is right here."""
+    first = x + a(norm(x))
+    target = first + f(norm(first))
+    if close(yours, target, LOOSE):
+        return
+    for kind, result in _wirings(x, norm, a, f):
+        if close(yours, result, LOOSE):
+            look.wrong(kind, "The result is the one of this wiring.")
+    for axes in [axes for many in AXES.values() for axes in many]:
+
+        def other(z: Tensor, axes: tuple[int, ...] = axes) -> Tensor:
+            centred, variance = normalised(z, axes)
+            return centred / (variance.sqrt() + 1e-5)
+
+        step = x + a(other(x))
+        if close(yours, step + f(other(step)), LOOSE):
+            look.wrong(
+                "other-norm", "The wiring is right. The norm takes other numbers together than the channels of a pixel."
+            )
+    look.values(yours, target)
+
+
+def _two_norms(look: Look, module: nn.Module, branches: set[int]) -> None:
+    """End where the two norms share their weights."""
+    own = [parameter for parameter in module.parameters() if id(parameter) not in branches]
+    count = sum(parameter.numel() for parameter in own)
+    if count == 12:
+        look.wrong(
+            "norm-shared", "Besides those of the branches the block has 12 weights; two norms of 6 channels have 24."
+        )
+
+
+# 2.4
+
+_CHANGES = {
+    "add 3 to every channel of the pixel": (
+        False,
+        "shift-taken-for-change",
+        "What does adding 3 to all do to the mean?",
+    ),
+    "multiply every channel of the pixel by 10": (
+        False,
+        "scale-taken-for-change",
+        "What does the factor 10 do to the spread that everything is divided by?",
+    ),
+    "add 3 to one channel of the pixel": (
+        True,
+        "one-channel-taken-for-nothing",
+        "When one of several numbers moves, does their mean move as far?",
+    ),
+    "turn the sign of every channel of the pixel": (
+        True,
+        "sign-taken-for-nothing",
+        "The spread has no sign. Has the difference to the mean one?",
+    ),
+    "put the channels of the pixel in another order": (
+        True,
+        "order-taken-for-nothing",
+        "Mean and spread do not know of an order. Does the result of one channel?",
+    ),
+    "double a neighbouring pixel": (
+        False,
+        "neighbour-taken-for-change",
+        "Which numbers go into the mean of this pixel?",
+    ),
+}
+
+predictions(
+    "changes",
+    title="What changes the result of a pixel",
+    quantities={change: Quantity(moves, {kind: not moves}) for change, (moves, kind, _) in _CHANGES.items()},
+    hints={kind: hint for _, kind, hint in _CHANGES.values()},
+)
+
+# Warm-ups
+
+_PIXELS = torch.tensor([[1.0, 2], [3, 4], [5, 12]])
+
+puzzle_of(
+    "centre",
+    title="Take the mean off each pixel",
+    target=lambda: _PIXELS - _PIXELS.mean(0),
+    wrong={
+        "other-axis": (
+            lambda: _PIXELS - _PIXELS.mean(1, keepdim=True),
+            "Each row adds up to 0. Should a row or a column?",
+        ),
+        "one-mean-for-all": (
+            lambda: _PIXELS - _PIXELS.mean(),
+            "There is one mean for all the pixels. How many pixels are there?",
+        ),
+        "mean-itself": (
+            lambda: _PIXELS.mean(0, keepdim=True),
+            "This is what should be taken off. From what?",
+        ),
+        "divided": (lambda: _PIXELS / _PIXELS.mean(0), "Each column has the mean 1. What should it be?"),
+    },
+)
+
+puzzle_of(
+    "spread",
+    title="The spread of each pixel",
+    target=lambda: _PIXELS.std(0, unbiased=False, keepdim=True),
+    wrong={
+        "n-minus-one": (
+            lambda: _PIXELS.std(0, keepdim=True),
+            "The squares are added up and divided by a number. Is it the number of channels?",
+        ),
+        "variance": (
+            lambda: _PIXELS.var(0, unbiased=False, keepdim=True),
+            "This is the square of what is asked for. What is missing?",
+        ),
+        "variance-with-n-minus-one": (
+            lambda: _PIXELS.var(0, keepdim=True),
+            "Two things are not yet right: is there a root, and by how many numbers do you divide?",
+        ),
+        "axis-lost": (
+            lambda: _PIXELS.std(0, unbiased=False),
+            "The numbers are right, and an axis is missing. What keeps it?",
+        ),
+        "spread-of-the-channels": (
+            lambda: _PIXELS.std(1),
+            "These are the spreads of the channels. Which axis are the channels of one pixel?",
+        ),
+        "other-axis": (
+            lambda: _PIXELS.std(1, unbiased=False, keepdim=True),
+            "There are as many spreads as channels. Should there be as many as pixels?",
+        ),
+    },
+)

@@ -1,0 +1,485 @@
+"""Answers to the exercises of chapter 2."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from catalogue import right, right_value, wrong, wrong_value
+from einops import rearrange, reduce
+from torch import nn
+
+import segformer_edu as se
+
+# 2.1 Right
+
+
+class Norm(nn.Module):
+    """The chapter's formula, in parts that the wrong answers below change."""
+
+    unbiased = False
+
+    def __init__(self, dim, eps=1e-5):
+        super().__init__()
+        self.eps = eps
+        self.g = nn.Parameter(torch.ones(1, dim, 1, 1))
+        self.b = nn.Parameter(torch.zeros(1, dim, 1, 1))
+
+    def mean(self, x):
+        return x.mean(1, keepdim=True)
+
+    def var(self, x):
+        return x.var(1, unbiased=self.unbiased, keepdim=True)
+
+    def normal(self, x):
+        return (x - self.mean(x)) / (self.var(x).sqrt() + self.eps)
+
+    def forward(self, x):
+        return self.normal(x) * self.g + self.b
+
+
+right("layer_norm", "the library's")(se.LayerNorm)
+right("layer_norm", "the first version", remark=True)(Norm)
+
+
+@right("layer_norm", "channels last, weight and bias of shape (C,)")
+class ChannelsLast(nn.Module):
+    def __init__(self, dim, eps=1e-5):
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(dim))
+        self.weight = nn.Parameter(torch.ones(dim))
+        self.eps = eps
+
+    def forward(self, x):
+        x = x.permute(0, 2, 3, 1)
+        x = x - x.mean(-1, keepdim=True)
+        return (x / (x.std(-1, correction=0, keepdim=True) + self.eps) * self.weight + self.bias).permute(0, 3, 1, 2)
+
+
+@right("layer_norm", "einops, a scale of 1 + gamma", remark=True)
+class Einops(nn.Module):
+    def __init__(self, dim, eps=1e-5):
+        super().__init__()
+        self.gamma, self.beta, self.eps = nn.Parameter(torch.zeros(dim)), nn.Parameter(torch.zeros(dim)), eps
+
+    def forward(self, x):
+        x = x - reduce(x, "b c h w -> b 1 h w", "mean")
+        std = reduce(x**2, "b c h w -> b 1 h w", "mean").sqrt()
+        return x / (std + self.eps) * rearrange(1 + self.gamma, "c -> c 1 1") + rearrange(self.beta, "c -> c 1 1")
+
+
+@right("layer_norm", "F.layer_norm without its eps")
+class Rescaled(nn.Module):
+    def __init__(self, dim, eps=1e-5):
+        super().__init__()
+        self.affine = nn.Conv2d(dim, dim, 1, groups=dim)
+        nn.init.ones_(self.affine.weight)
+        nn.init.zeros_(self.affine.bias)
+        self.eps = eps
+
+    def forward(self, x):
+        std = x.std(1, correction=0, keepdim=True)
+        return self.affine((x - x.mean(1, keepdim=True)) / (std + self.eps))
+
+
+# 2.1 Wrong
+
+
+def norm(kind, outcome="not yet right", **changed):
+    """Announce a wrong answer: `Norm` with other parts."""
+    wrong("layer_norm", kind, outcome)(type(f"Norm{'_'.join(changed)}", (Norm,), changed))
+
+
+norm("n-minus-one", unbiased=True)
+for kind, axes in [
+    ("last-axis", (3,)),
+    ("last-axis", (2,)),
+    ("whole-picture", (1, 2, 3)),
+    ("each-channel-alone", (2, 3)),
+    ("over-the-batch", (0, 2, 3)),
+    ("over-the-batch", (0, 1, 2, 3)),
+    ("several-pixels", (1, 3)),
+]:
+    norm(
+        kind,
+        mean=lambda self, x, axes=axes: x.mean(axes, keepdim=True),
+        var=lambda self, x, axes=axes: x.var(axes, unbiased=False, keepdim=True),
+    )
+norm("mean-and-spread-apart", var=lambda self, x: x.var((1, 2, 3), unbiased=False, keepdim=True))
+norm("mean-and-spread-apart", mean=lambda self, x: x.mean((2, 3), keepdim=True))
+norm("eps-under-the-root", normal=lambda self, x: (x - self.mean(x)) / (self.var(x) + self.eps).sqrt())
+norm(
+    "eps-under-the-root",
+    normal=lambda self, x: F.layer_norm(x.movedim(1, -1), x.shape[1:2], eps=self.eps).movedim(-1, 1),
+)
+norm("n-minus-one", normal=lambda self, x: (x - self.mean(x)) / (x.var(1, keepdim=True) + self.eps).sqrt())
+norm("eps-missing", normal=lambda self, x: (x - self.mean(x)) / self.var(x).sqrt())
+norm("eps-ignored", normal=lambda self, x: (x - self.mean(x)) / (self.var(x).sqrt() + 1e-5))
+norm("eps-ignored", normal=lambda self, x: (x - self.mean(x)) / (self.var(x).sqrt() + 1e-8))
+norm("eps-clamped", normal=lambda self, x: (x - self.mean(x)) / self.var(x).sqrt().clamp(min=self.eps))
+norm("eps-elsewhere", normal=lambda self, x: (x - self.mean(x)) / self.var(x).sqrt() + self.eps)
+norm("mean-not-subtracted", normal=lambda self, x: x / (self.var(x).sqrt() + self.eps))
+norm("mean-not-subtracted", normal=lambda self, x: x / (x.square().mean(1, keepdim=True) + self.eps).sqrt())
+norm("not-divided", normal=lambda self, x: x - self.mean(x))
+norm("root-forgotten", normal=lambda self, x: (x - self.mean(x)) / (self.var(x) + self.eps))
+norm("length-not-divided", normal=lambda self, x: (c := x - self.mean(x)) / (c.norm(dim=1, keepdim=True) + self.eps))
+norm("other-spread", normal=lambda self, x: (c := x - self.mean(x)) / (c.abs().mean(1, keepdim=True) + self.eps))
+norm("other-spread", normal=lambda self, x: x.softmax(1))
+norm("scale-before-norm", forward=lambda self, x: self.normal(x * self.g + self.b))
+norm("shift-scaled", forward=lambda self, x: (self.normal(x) + self.b) * self.g)
+norm("weight-unused", forward=lambda self, x: self.normal(x) * self.g)
+norm("weight-unused", forward=lambda self, x: self.normal(x))
+norm("two-scales", forward=lambda self, x: self.normal(x) * self.g * (1 + self.b))
+norm("two-shifts", forward=lambda self, x: self.normal(x) + self.g + self.b - 1)
+norm(
+    "statistics-detached", normal=lambda self, x: (x - self.mean(x).detach()) / (self.var(x).detach().sqrt() + self.eps)
+)
+norm("statistics-detached", normal=lambda self, x: (x - self.mean(x)) / (self.var(x).sqrt().detach() + self.eps))
+norm("statistics-detached", mean=lambda self, x: x.data.mean(1, keepdim=True))
+norm("no-gradient", forward=lambda self, x: Norm.forward(self, x.detach()))
+norm("changes-input", forward=lambda self, x: Norm.forward(self, x.sub_(1)))
+norm("no-return", forward=lambda self, x: [Norm.forward(self, x), None][1])
+norm("wrong-dtype", forward=lambda self, x: Norm.forward(self, x).float())
+norm("not-deterministic", forward=lambda self, x: Norm.forward(self, x + 0.1 * torch.randn_like(x)))
+norm("single-channel", normal=lambda self, x: Norm.normal(self, x) if x.shape[1] > 1 else x)
+norm("axes-exchanged", forward=lambda self, x: Norm.forward(self, x).movedim(1, -1))
+
+
+def made(kind, init, forward=Norm.forward):
+    """Announce a wrong answer that sets up other things."""
+
+    def __init__(self, dim, eps=1e-5):
+        nn.Module.__init__(self)
+        self.eps = eps
+        init(self, dim)
+
+    wrong("layer_norm", kind)(type(kind.replace("-", "_"), (Norm,), {"__init__": __init__, "forward": forward}))
+
+
+def own(
+    g=torch.ones, b=torch.zeros, shape=lambda dim: (1, dim, 1, 1), keep=lambda self, name, value: nn.Parameter(value)
+):
+    def init(self, dim):
+        self.g, self.b = keep(self, "g", g(shape(dim))), keep(self, "b", b(shape(dim)))
+
+    return init
+
+
+def as_buffers(self, dim):
+    self.register_buffer("g", torch.ones(1, dim, 1, 1))
+    self.register_buffer("b", torch.zeros(1, dim, 1, 1))
+
+
+made("g-starts-at-zero", own(g=torch.zeros))
+made("b-starts-elsewhere", own(b=torch.ones))
+made("weights-start-elsewhere", own(g=torch.randn, b=torch.randn))
+made("plain-tensor", own(keep=lambda self, name, value: value))
+made("not-parameters", as_buffers)
+made("no-weights", lambda self, dim: None, lambda self, x: self.normal(x))
+made("one-weight-missing", lambda self, dim: setattr(self, "g", nn.Parameter(torch.ones(1, dim, 1, 1))),
+     lambda self, x: self.normal(x) * self.g)  # fmt: skip
+made("scalar-weights", own(shape=lambda dim: 1))
+made("parameters", own(shape=lambda dim: (1, dim, 5 if dim > 1 else 1, 7 if dim > 1 else 1)))
+made("weights-on-the-last-axis", own(shape=lambda dim: dim))
+made("frozen", own(keep=lambda self, name, value: nn.Parameter(value, requires_grad=False)))
+
+
+@wrong("layer_norm", "last-axis")
+class Misused(nn.LayerNorm):
+    def __init__(self, dim, eps=1e-5):
+        super().__init__(dim, eps)
+
+
+@wrong("layer_norm", "eps-default")
+class OtherDefault(Norm):
+    def __init__(self, dim, eps=1e-6):
+        super().__init__(dim, eps)
+
+
+@wrong("layer_norm", "over-the-batch")
+class Batch(nn.BatchNorm2d):
+    def __init__(self, dim, eps=1e-5):
+        super().__init__(dim, eps, track_running_stats=False)
+
+
+@wrong("layer_norm", "each-channel-alone")
+class Instance(nn.InstanceNorm2d):
+    def __init__(self, dim, eps=1e-5):
+        super().__init__(dim, eps, affine=True)
+
+
+@wrong("layer_norm", "whole-picture")
+class Group(nn.GroupNorm):
+    def __init__(self, dim, eps=1e-5):
+        super().__init__(1, dim, eps)
+
+
+@wrong("layer_norm", "signature", "could not run")
+class NoEps(Norm):
+    def __init__(self, dim):
+        super().__init__(dim)
+
+
+wrong_value("layer_norm", "instance-given", Norm(6))
+
+# 2.2
+
+
+@right("deviation", "the library's way")
+def by_length(x):
+    centred = x - x.mean(1, keepdim=True)
+    return centred.norm(dim=1, keepdim=True) / x.shape[1] ** 0.5
+
+
+@right("deviation", "torch.std, whose gradient is defined so")
+def by_std(x):
+    return x.std(1, correction=0, keepdim=True)
+
+
+@right("deviation", "where, twice")
+def by_where(x):
+    variance = x.var(1, unbiased=False, keepdim=True)
+    flat = variance == 0
+    return torch.where(flat, 0.0, torch.where(flat, 1.0, variance).sqrt())
+
+
+@right("deviation", "a root of a sum that is far smaller than any pixel")
+def by_tiny(x):
+    return (x.var(1, unbiased=False, keepdim=True) + 1e-30).sqrt()
+
+
+@wrong("deviation", "gradient-still-nan")
+def naive(x):
+    return x.var(1, unbiased=False, keepdim=True).sqrt()
+
+
+@wrong("deviation", "gradient-still-nan")
+def nan_to_num(x):
+    return naive(x).nan_to_num()
+
+
+@wrong("deviation", "gradient-still-nan")
+def where_once(x):
+    variance = x.var(1, unbiased=False, keepdim=True)
+    return torch.where(variance == 0, 0.0, variance.sqrt())
+
+
+@wrong("deviation", "gradient-still-nan")
+def power(x):
+    return (x - x.mean(1, keepdim=True)).square().mean(1, keepdim=True) ** 0.5
+
+
+@wrong("deviation", "eps-inside-the-root")
+def inside(x):
+    return (x.var(1, unbiased=False, keepdim=True) + 1e-5).sqrt()
+
+
+@wrong("deviation", "eps-inside-the-root")
+def little_inside(x):
+    return (x.var(1, unbiased=False, keepdim=True) + 1e-12).sqrt()
+
+
+@wrong("deviation", "faint-pixels-moved")
+def clamped(x):
+    return x.var(1, unbiased=False, keepdim=True).clamp(min=1e-8).sqrt()
+
+
+@wrong("deviation", "faint-pixels-moved")
+def beside(x):
+    return by_length(x) + 1e-5
+
+
+@wrong("deviation", "n-minus-one")
+def unbiased(x):
+    return x.std(1, keepdim=True)
+
+
+@wrong("deviation", "variance-returned")
+def variance(x):
+    return x.var(1, unbiased=False, keepdim=True)
+
+
+@wrong("deviation", "length-not-divided")
+def length(x):
+    return (x - x.mean(1, keepdim=True)).norm(dim=1, keepdim=True)
+
+
+@wrong("deviation", "other-axes")
+def of_a_channel(x):
+    return x.std((2, 3), correction=0, keepdim=True)
+
+
+@wrong("deviation", "axis-lost")
+def flat(x):
+    return by_length(x)[:, 0]
+
+
+@wrong("deviation", "mean-not-subtracted")
+def rms(x):
+    return x.norm(dim=1, keepdim=True) / x.shape[1] ** 0.5
+
+
+@wrong("deviation", "other-spread")
+def absolute(x):
+    return (x - x.mean(1, keepdim=True)).abs().mean(1, keepdim=True)
+
+
+@wrong("deviation", "gradient-cut")
+def cut(x):
+    return by_length(x.detach())
+
+
+@wrong("deviation", "gradient-cut")
+def without_grad(x):
+    with torch.no_grad():
+        return naive(x)
+
+
+@wrong("deviation", "no-return")
+def forgotten(x):
+    by_length(x)
+
+
+# 2.3
+
+
+class TwoBranches(nn.Module):
+    def __init__(self, dim, attention, feed_forward):
+        super().__init__()
+        self.n, self.m = se.LayerNorm(dim), se.LayerNorm(dim)
+        self.a, self.f = attention, feed_forward
+
+    def forward(self, x):
+        x = x + self.a(self.n(x))
+        return x + self.f(self.m(x))
+
+
+right("block", "written out")(TwoBranches)
+
+
+@right("block", "PreNorm")
+class WithPreNorm(nn.Module):
+    def __init__(self, dim, attention, feed_forward):
+        super().__init__()
+        self.branches = nn.ModuleList([se.PreNorm(dim, attention), se.PreNorm(dim, feed_forward)])
+
+    def forward(self, x):
+        for branch in self.branches:
+            x = branch(x) + x
+        return x
+
+
+@right("block", "PyTorch's norm, channels last")
+class Tokens(nn.Module):
+    def __init__(self, dim, attention, feed_forward):
+        super().__init__()
+        self.norms = nn.ModuleList([nn.LayerNorm(dim), nn.LayerNorm(dim)])
+        self.layers = nn.ModuleList([attention, feed_forward])
+
+    def forward(self, x):
+        for norm, layer in zip(self.norms, self.layers):
+            x = x + layer(norm(x.movedim(1, -1)).movedim(-1, 1))
+        return x
+
+
+def wired(kind, forward, outcome="not yet right"):
+    wrong("block", kind, outcome)(type(kind.replace("-", "_"), (TwoBranches,), {"forward": forward}))
+
+
+wired("residual-missing", lambda s, x: s.f(s.m(s.a(s.n(x)))))
+wired("one-residual-missing", lambda s, x: s.f(s.m(x + s.a(s.n(x)))))
+wired("one-residual-missing", lambda s, x: (y := s.a(s.n(x))) + s.f(s.m(y)))
+wired("residual-twice", lambda s, x: 2 * (y := 2 * x + s.a(s.n(x))) + s.f(s.m(y)))
+wired("residual-twice", lambda s, x: (y := x + s.n(x) + s.a(s.n(x))) + s.m(y) + s.f(s.m(y)))
+wired("main-path-normalised", lambda s, x: (z := s.m((y := s.n(x)) + s.a(y))) + s.f(z))
+wired("post-norm", lambda s, x: s.m((y := s.n(x + s.a(x))) + s.f(y)))
+wired("norm-behind-the-branch", lambda s, x: (y := x + s.n(s.a(x))) + s.m(s.f(y)))
+wired("norm-missing", lambda s, x: (y := x + s.a(x)) + s.f(y))
+wired("one-norm-missing", lambda s, x: (y := x + s.a(x)) + s.f(s.m(y)))
+wired("one-norm-missing", lambda s, x: (y := x + s.a(s.n(x))) + s.f(y))
+wired("order-exchanged", lambda s, x: (y := x + s.f(s.n(x))) + s.a(s.m(y)))
+wired("parallel", lambda s, x: x + s.a(s.n(x)) + s.f(s.m(x)))
+wired("first-branch-lost", lambda s, x: x + s.f(s.m(x + s.a(s.n(x)))))
+wired("same-branch-twice", lambda s, x: (y := x + s.a(s.n(x))) + s.a(s.m(y)))
+wired("extra-norm", lambda s, x: s.n((y := x + s.a(s.n(x))) + s.f(s.m(y))))
+wired("changes-input", lambda s, x: TwoBranches.forward(s, x.mul_(2)))
+wired("no-return", lambda s, x: [TwoBranches.forward(s, x), None][1])
+wired("no-gradient", lambda s, x: TwoBranches.forward(s, x.detach()))
+wired("name-missing", lambda s, x: s.attention(x), "could not run")
+
+
+@wrong("block", "norm-shared")
+class Shared(TwoBranches):
+    def __init__(self, dim, attention, feed_forward):
+        super().__init__(dim, attention, feed_forward)
+        self.m = self.n
+
+
+@wrong("block", "branches-not-kept")
+class InATuple(TwoBranches):
+    def __init__(self, dim, attention, feed_forward):
+        nn.Module.__init__(self)
+        self.n, self.m = se.LayerNorm(dim), se.LayerNorm(dim)
+        self.layers = (attention, feed_forward)
+
+    a, f = property(lambda self: self.layers[0]), property(lambda self: self.layers[1])
+
+
+@wrong("block", "other-norm")
+class Groups(TwoBranches):
+    def __init__(self, dim, attention, feed_forward):
+        super().__init__(dim, attention, feed_forward)
+        self.n, self.m = nn.GroupNorm(1, dim), nn.GroupNorm(1, dim)
+
+
+# 2.4
+
+CHANGES = {
+    "add 3 to every channel of the pixel": lambda x: x[:, :, 0, 0].add_(3),
+    "multiply every channel of the pixel by 10": lambda x: x[:, :, 0, 0].mul_(10),
+    "add 3 to one channel of the pixel": lambda x: x[:, 2, 0, 0].add_(3),
+    "turn the sign of every channel of the pixel": lambda x: x[:, :, 0, 0].neg_(),
+    "put the channels of the pixel in another order": lambda x: x[:, :, 0, 0].copy_(x[:, :, 0, 0].flip(1).clone()),
+    "double a neighbouring pixel": lambda x: x[:, :, 0, 1].mul_(2),
+}
+
+
+def moved(change):
+    """Whether the library's norm gives the first pixel another result, by more than a thousandth."""
+    x = torch.randn(1, 6, 2, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    touched = x.clone()
+    change(touched)
+    norm = se.LayerNorm(6).double()
+    with torch.no_grad():
+        return bool((norm(touched) - norm(x))[:, :, 0, 0].abs().max() > 1e-3)
+
+
+MOVED = {name: moved(change) for name, change in CHANGES.items()}
+right_value("changes", "computed", MOVED)
+right_value("changes", "NumPy", {name: np.bool_(value) for name, value in MOVED.items()})
+right_value("changes", "tensors", {name: torch.tensor(value) for name, value in MOVED.items()})
+for name, kind in zip(MOVED, [
+    "shift-taken-for-change", "scale-taken-for-change", "one-channel-taken-for-nothing", "sign-taken-for-nothing",
+    "order-taken-for-nothing", "neighbour-taken-for-change",
+]):  # fmt: skip
+    wrong_value("changes", kind, MOVED | {name: not MOVED[name]}, name)
+wrong_value("changes", "not-a-number-yet", MOVED | {"double a neighbouring pixel": "no"})
+wrong_value("changes", "wrong-type", [True] * 6)
+
+# Warm-ups
+
+pixels = torch.tensor([[1.0, 2], [3, 4], [5, 12]])
+right_value("centre", "mean", pixels - pixels.mean(0))
+wrong_value("centre", "other-axis", pixels - pixels.mean(1, keepdim=True))
+wrong_value("centre", "one-mean-for-all", pixels - pixels.mean())
+wrong_value("centre", "mean-itself", pixels.mean(0, keepdim=True))
+wrong_value("centre", "divided", pixels / pixels.mean(0))
+wrong_value("centre", "sign-reversed", pixels.mean(0) - pixels)
+
+right_value("spread", "std", pixels.std(0, correction=0, keepdim=True))
+wrong_value("spread", "n-minus-one", pixels.std(0, keepdim=True))
+wrong_value("spread", "variance", pixels.var(0, correction=0, keepdim=True))
+wrong_value("spread", "variance-with-n-minus-one", pixels.var(0, keepdim=True))
+wrong_value("spread", "axis-lost", pixels.std(0, correction=0))
+wrong_value("spread", "spread-of-the-channels", pixels.std(1))
+wrong_value("spread", "other-axis", pixels.std(1, correction=0, keepdim=True))
