@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from matplotlib.patches import FancyBboxPatch
 
-from segformer_edu.pages.diagrams import WIDTH, Box, flow
+from segformer_edu.pages.diagrams import WIDTH, Box, channel_groups, flow, row_strips
 
 BRANCHES = ["x: N × C", (Box("to_q"), Box("to_k"), Box("to_v")), ("q", "k", "v"), Box("softmax", "heads"), "N × C"]
 RESIDUAL = ["B, C, H, W", Box("LayerNorm"), Box("attention\nwith heads", "N × N′", kind="strong"), "B, C, H, W"]
@@ -48,3 +48,15 @@ def test_branches_go_straight_into_a_wide_box():
 def test_residual_path_leads_downwards(path):
     with pytest.raises(ValueError, match=f"from row {path[0]} to behind row {path[1]} of 4"):
         flow(RESIDUAL, sums=[path])
+
+
+@pytest.mark.parametrize("diagram", [channel_groups, row_strips])
+def test_words_of_a_drawing_stand_apart_and_inside(diagram):
+    figure = diagram()
+    width, height = figure.canvas.get_width_height()
+    assert width <= 100 * WIDTH
+    places = list(extents(figure)[0].values())
+    assert places
+    assert all(min(p.x0, p.y0) >= 0 and p.x1 <= width and p.y1 <= height for p in places)
+    for i, one in enumerate(places):
+        assert not any(one.overlaps(other) for other in places[i + 1 :])
