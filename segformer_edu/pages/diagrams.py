@@ -108,9 +108,9 @@ class Canvas:
             self.axis.add_patch(Rectangle((left, top), side, side, facecolor=colour, edgecolor="white", zorder=depth))
             for i in range(1, cells):
                 at = side * i / cells
-                ruled = {"color": "white", "linewidth": 0.6, "zorder": depth + 0.005}
-                self.axis.plot((left + at, left + at), (top, top + side), **ruled)
-                self.axis.plot((left, left + side), (top + at, top + at), **ruled)
+                for xs, ys in (((at, at), (0, side)), ((0, side), (at, at))):
+                    line = np.add(left, xs), np.add(top, ys)
+                    self.axis.plot(*line, color="white", linewidth=0.6, zorder=depth + 0.005)
 
 
 def height_of(row: Row) -> float:
@@ -179,11 +179,11 @@ def flow(rows: Sequence[Row], *, sums: Sequence[tuple[int, int]] = (), width: fl
         tops.append(y)
         middles.append(draw_row(canvas, row, left, right, y))
         y += height_of(row) + length
-    for index, length in enumerate(lengths):
-        start, end = tops[index] + height_of(rows[index]) + 2, tops[index + 1] - 2
+    for index in range(len(lengths)):
+        top, bottom = tops[index] + height_of(rows[index]) + 2, tops[index + 1] - 2
         above, below = middles[index], middles[index + 1]
         for a, b in joined(above, below, isinstance(rows[index], Box), isinstance(rows[index + 1], Box)):
-            canvas.arrow((a, start), (b, end))
+            canvas.arrow((a, top), (b, bottom))
     for begin, end in sums:
         middle, plus = (left + right) / 2, tops[end] + height_of(rows[end]) + 2 + (lengths[end] - 4) / 2 - 4
         from_y = tops[begin] + height_of(rows[begin]) / 2

@@ -28,7 +28,9 @@ def test_words_fit_and_rows_stand_apart(rows, sums):
     texts, boxes = extents(figure)
     assert {"softmax", "heads"} <= set(texts) or "attention\nwith heads" in texts
     for words, place in texts.items():
-        assert 0 <= place.x0 and place.x1 <= width and 0 <= place.y0 and place.y1 <= height, words
+        assert min(place.x0, place.y0) >= 0, words
+        assert place.x1 <= width, words
+        assert place.y1 <= height, words
         for box in boxes:  # inside a box or clear of it
             apart = not place.overlaps(box)
             inside = box.x0 <= place.x0 and place.x1 <= box.x1 and box.y0 <= place.y0 and place.y1 <= box.y1
@@ -57,6 +59,8 @@ def test_words_of_a_drawing_stand_apart_and_inside(diagram):
     assert width <= 100 * WIDTH
     places = list(extents(figure)[0].values())
     assert places
-    assert all(min(p.x0, p.y0) >= 0 and p.x1 <= width and p.y1 <= height for p in places)
+    assert min(min(place.x0, place.y0) for place in places) >= 0
+    assert max(place.x1 for place in places) <= width
+    assert max(place.y1 for place in places) <= height
     for i, one in enumerate(places):
         assert not any(one.overlaps(other) for other in places[i + 1 :])
