@@ -23,7 +23,7 @@ WAITING = {
     (7, "loshchilov2019decoupled"),
     (7, "badrinarayanan2017segnet"),
 }
-"""What the chapters from 1 to 9 lack while they are rewritten: entries of the bibliography, and ideas by chapter and key.
+"""What chapters 1 to 9 lack while they are rewritten: entries of the bibliography, and ideas by chapter and key.
 
 A test that passes although its name stands here fails: take the name out."""
 
