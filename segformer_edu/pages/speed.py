@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
-
-from segformer_edu.model.variants import VARIANTS
 
 KEPT, AS_THEY_COME = EQUAL = ("all memory kept", "as they come")
 """The ways in which both models have equal processes; a GPU's result has the second alone."""
@@ -31,7 +30,7 @@ class Table(NamedTuple):
 def name_of(row: Row) -> str:
     """A model and the side of its image: "B0, 512"."""
     model = row["model"]
-    return f"{model.upper() if model in VARIANTS else model}, {row['size'][0]}"
+    return f"{model.upper() if re.fullmatch('b[0-5]', model) else model}, {row['size'][0]}"
 
 
 def rows_of(result: Row, task: str, peers: Sequence[str] = ("transformers",)) -> dict[str, dict[str, Row]]:
