@@ -31,7 +31,7 @@ NOT_OURS = frozenset({
     "DisjointPrefixes", "DoToDueTo", "Everyone", "ExpandControl", "ExpandMemoryShorthands", "ExpandWith", "FindOut",
     "InDemandInDepth", "LongSentences", "MassNouns", "MissingPreposition", "MissingTo", "OneOfTheSingular",
     "OrthographicConsistency", "Overall", "OxfordComma", "PhrasalVerbAsCompoundNoun", "PluralDecades",
-    "QuantifierNumeralConflict", "RegularIrregulars", "SentenceCapitalization", "SingleBe", "TheyToThem", "ThenThan",
+    "QuantifierNumeralConflict", "RegularIrregulars", "SentenceCapitalization", "SingleBe", "SomeOfThe", "TheyToThem", "ThenThan",
     "ToTwoToo", "UseTitleCase", "WhomSubjectOfVerb", "WrongNegative",
 })  # fmt: skip
 
