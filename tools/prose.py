@@ -31,8 +31,8 @@ NOT_OURS = frozenset({
     "DisjointPrefixes", "DoToDueTo", "Everyone", "ExpandControl", "ExpandMemoryShorthands", "ExpandWith", "FindOut",
     "InDemandInDepth", "LongSentences", "MassNouns", "MissingPreposition", "MissingTo", "OneOfTheSingular",
     "OrthographicConsistency", "Overall", "OxfordComma", "PhrasalVerbAsCompoundNoun", "PluralDecades",
-    "QuantifierNumeralConflict", "RegularIrregulars", "SentenceCapitalization", "SingleBe", "SomeOfThe", "TheyToThem", "ThenThan",
-    "ToTwoToo", "UseTitleCase", "WhomSubjectOfVerb", "WrongNegative",
+    "QuantifierNumeralConflict", "RegularIrregulars", "SentenceCapitalization", "SingleBe", "SomeOfThe", "ThenThan",
+    "TheyToThem", "ToTwoToo", "UseTitleCase", "WhomSubjectOfVerb", "WrongNegative",
 })  # fmt: skip
 
 
