@@ -29,10 +29,11 @@ ATTRIBUTES = r"\{[\w:.-]+\}$|^\{\.[^}]*\}\n?"  # MyST's roles, such as {doc}, an
 NOT_OURS = frozenset({
     "AvoidAndAlso", "BuiltIn", "CommaFixes", "CompoundNouns", "CondenseAllThe", "DiscourseMarkers",
     "DisjointPrefixes", "DoToDueTo", "Everyone", "ExpandControl", "ExpandMemoryShorthands", "ExpandWith", "FindOut",
-    "InDemandInDepth", "LongSentences", "MassNouns", "MissingPreposition", "MissingTo", "OneOfTheSingular",
-    "OrthographicConsistency", "Overall", "OxfordComma", "PhrasalVerbAsCompoundNoun", "PluralDecades",
-    "QuantifierNumeralConflict", "RegularIrregulars", "SentenceCapitalization", "SingleBe", "SomeOfThe", "ThenThan",
-    "TheyToThem", "ToTwoToo", "UseTitleCase", "WhomSubjectOfVerb", "WrongNegative",
+    "InDemandInDepth", "ItsContraction", "LongSentences", "MassNouns", "MissingPreposition", "MissingTo",
+    "NounVerbConfusion", "OneOfTheSingular", "OrthographicConsistency", "Overall", "OxfordComma",
+    "PhrasalVerbAsCompoundNoun", "PluralDecades", "QuantifierNumeralConflict", "RegularIrregulars",
+    "SentenceCapitalization", "SingleBe", "SomeOfThe", "ThenThan", "ThereIsAgreement", "TheyToThem", "ToTwoToo",
+    "UseTitleCase", "WhomSubjectOfVerb", "WrongNegative",
 })  # fmt: skip
 
 
