@@ -19,7 +19,7 @@ help:
 	@echo "make book      build the environment, execute every chapter that has not run, render the book"
 	@echo "make serve     the same, then serve it on http://localhost:$(PORT)"
 	@echo "make test      the environment, and everything that CI checks"
-	@echo "make lint      ruff: format and lint, library, tests and notebooks; mypy: the library's types"
+	@echo "make lint      ruff: format and lint, library, tests and notebooks; mypy: types; Harper: spelling and grammar"
 	@echo "make generate  write what follows from the repository's address and the version: badges, links, citation"
 	@echo "make results   make the measured results anew that are older than their code; name those that take long"
 	@echo "make colab     run every chapter as Google Colab would, with its versions"
@@ -51,6 +51,7 @@ lint: .venv/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python tools/prose.py
 
 generate: .venv/.ready
 	$(BIN)/python tools/generate.py

@@ -20,6 +20,7 @@ from docutils import nodes
 from messages import Message
 from model_diagram import draw_model
 from myst_nb.sphinx_ import NbMetadataCollector
+from speed_facts import SpeedResult
 from sphinx.application import Sphinx
 from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.docutils import SphinxDirective
@@ -246,6 +247,7 @@ def setup(app: Sphinx) -> dict:
     app.add_directive("message", Message)
     app.add_directive("floors", Floors)
     app.add_directive("chapter-files", ChapterFiles)
+    app.add_directive("speed-result", SpeedResult)
     app.connect("html-page-context", mend_markup)
     app.connect("html-page-context", drop_unused_math, priority=900)
     app.connect("build-finished", drop_source_maps)

@@ -246,6 +246,6 @@ def keep_freed_memory() -> None:
     here; it is never touched and takes no memory. It changes the whole process, so no model calls it. Elsewhere than
     on Linux with glibc it does nothing.
 
-    Source: measured in chapter 10.
+    Source: measured on the page "How the benchmark measures".
     """
     torch.empty(KEPT, dtype=torch.uint8, device="cpu")

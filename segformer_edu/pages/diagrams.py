@@ -223,3 +223,65 @@ def depthwise_and_pointwise() -> Figure:
         )
     canvas.text(180, 428, r"$C_{in}\,C_{out}$ weights", size=11, colour=MUTED)
     return canvas.figure
+
+
+PALE, GROUP, EXTRA = "#dde4ea", "#0072B2", "#E69F00"
+"""Cells that wait, cells at work, and cells that are only looked at."""
+
+
+def channel_groups() -> Figure:
+    """One group of channels in chapter 10's decoder: from the maps of the four scales to its part of the logits."""
+    channels, group = 6, range(2, 4)
+    canvas = Canvas(370, 520)
+    canvas.text(185, 14, "maps of four scales", colour=MUTED)
+    centres, sides, widths = (52, 142, 228, 312), (64, 48, 36, 24), (2, 3, 4, 5)
+    for index, (x, side, width) in enumerate(zip(centres, sides, widths), start=1):
+        canvas.cells(x - side / 2, 96 - side, [[PALE]], side=side)
+        canvas.text(x, 96 - side / 2, f"$x_{index}$")
+        canvas.arrow((x, 102), (x, 124))
+        rows = [[GROUP if channel in group else PALE] * width for channel in range(channels)]
+        canvas.cells(x - 6 * width, 128, rows, side=12)
+        canvas.arrow((x, 206), (x, 222), (185, 238), head=False)
+    canvas.text(185, 252, "matrices: the rows of one group", colour=MUTED)
+    canvas.arrow((185, 266), (185, 290))
+    canvas.text(198, 278, "upsample, add, ReLU", anchor="left", colour=MUTED)
+    left, step = 66, 40
+    for channel in range(channels):
+        colour = GROUP if channel in group else "none"
+        canvas.cells(left + step * channel, 298, [[colour]], side=36, edge="white" if channel in group else LINE)
+    canvas.text(185, 352, "its channels, at the finest size", colour=MUTED)
+    canvas.arrow((185, 366), (185, 388))
+    columns = [[GROUP if channel in group else PALE for channel in range(channels)] for _ in range(3)]
+    canvas.cells(185 - 6 * channels, 394, columns, side=12)
+    canvas.text(185, 446, "classifier: the columns of the group", colour=MUTED)
+    canvas.arrow((185, 460), (185, 482))
+    canvas.text(198, 470, "add", anchor="left", colour=MUTED)
+    canvas.text(185, 500, "logits")
+    return canvas.figure
+
+
+def row_strips() -> Figure:
+    """One strip of rows in chapter 10's Mix-FFN, with the rows above and below that its 3×3 convolution looks at."""
+    rows, strip = 12, range(4, 8)
+    extra = (strip.start - 1, strip.stop)
+    canvas = Canvas(370, 300)
+    side, top = 13, 44
+    colours = [GROUP if row in strip else EXTRA if row in extra else PALE for row in range(rows)]
+    canvas.text(40, 20, "input: C", colour=MUTED)
+    canvas.cells(14, top, [[colour] * 4 for colour in colours], side=side)
+    canvas.text(185, 20, "in between: 4C", colour=MUTED)
+    wide = top + side * extra[0]
+    canvas.cells(120, wide, [[colour] * 10 for colour in colours if colour != PALE], side=side)
+    canvas.text(330, 20, "output: C", colour=MUTED)
+    canvas.cells(304, top, [[GROUP if row in strip else "none"] * 4 for row in range(rows)], side=side, edge=LINE)
+    middle = top + side * (strip.start + strip.stop) / 2
+    canvas.arrow((72, middle), (114, middle))
+    canvas.arrow((256, middle), (298, middle))
+    canvas.text(93, middle - 14, "widen", size=10, colour=MUTED)
+    canvas.text(277, middle - 14, "narrow", size=10, colour=MUTED)
+    canvas.text(185, wide + 6 * side + 16, "3×3, GELU", size=10, colour=MUTED)
+    canvas.cells(14, 226, [[GROUP]], side=side)
+    canvas.text(36, 233, "the strip's own rows", anchor="left")
+    canvas.cells(14, 256, [[EXTRA]], side=side)
+    canvas.text(36, 263, "one more row above and below: the 3×3\nneeds them, the output leaves them out", anchor="left")
+    return canvas.figure

@@ -138,6 +138,12 @@ def test_a_chapter_and_the_map_agree_on_its_minutes(chapter):
     assert re.search(rf"\b{minutes} minutes to read", head), f"expected '{minutes} minutes to read' under the title"
 
 
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_a_chapter_takes_45_minutes_to_read_at_most(chapter):
+    about = read_chapter(chapter.removeprefix("notebooks/"))
+    assert about.reading_minutes <= 45, f"{about.words} words and {about.code_lines} lines of code: split it"
+
+
 @pytest.mark.parametrize(("number", "size"), [(0, (512, 512)), (1, (360, 480))])
 def test_the_table_of_stages_follows_the_rule_on_the_page(number, size):
     table = [table for table in read("book/notation.html").find_all("table") if "Stage" in table.text][number]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from matplotlib.patches import FancyBboxPatch
 
-from segformer_edu.pages.diagrams import WIDTH, Box, Canvas, depthwise_and_pointwise, flow
+from segformer_edu.pages.diagrams import WIDTH, Box, Canvas, channel_groups, depthwise_and_pointwise, flow, row_strips
 
 BRANCHES = ["x: N × C", (Box("to_q"), Box("to_k"), Box("to_v")), ("q", "k", "v"), Box("softmax", "heads"), "N × C"]
 RESIDUAL = ["B, C, H, W", Box("LayerNorm"), Box("attention\nwith heads", "N × N′", kind="strong"), "B, C, H, W"]
@@ -71,3 +71,17 @@ def test_the_first_channel_is_in_front():
     canvas.sheets(20, 60, ["#D55E00", "#009E73", "#0072B2"])
     front = max(canvas.axis.patches, key=lambda patch: patch.get_zorder())
     assert front.get_xy() == (20, 60)
+
+
+@pytest.mark.parametrize("diagram", [channel_groups, row_strips])
+def test_words_of_a_drawing_stand_apart_and_inside(diagram):
+    figure = diagram()
+    width, height = figure.canvas.get_width_height()
+    assert width <= 100 * WIDTH
+    places = list(extents(figure)[0].values())
+    assert places
+    assert min(min(place.x0, place.y0) for place in places) >= 0
+    assert max(place.x1 for place in places) <= width
+    assert max(place.y1 for place in places) <= height
+    for i, one in enumerate(places):
+        assert not any(one.overlaps(other) for other in places[i + 1 :])
