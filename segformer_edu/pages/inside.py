@@ -1,0 +1,124 @@
+"""Chapters 3, 5 and 6: what a model does to a real picture inside, and how it is drawn."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from matplotlib.axes import Axes
+from torch import nn
+
+from segformer_edu.data.camvid import CamVid
+from segformer_edu.data.streets import drawn_street
+
+YELLOW = (0.94, 0.89, 0.26)
+
+
+def street(number: int = 0) -> tuple[torch.Tensor, torch.Tensor, str]:
+    """One street, its class map, and where they are from: CamVid's validation split, or a drawing where it is missing.
+
+    The last rows are cut off, so that 32 divides both sides.
+
+    Args:
+        number: of the picture, from 0 to 100.
+
+    Shapes: → (3, 352, 480), values in [0, 1]; (352, 480) of int64, void 255.
+
+    Source: Brostow et al., 2009, for the pictures.
+    """
+    try:
+        image, mask = CamVid("val")[number]
+        source = "CamVid's validation split"
+    except FileNotFoundError:
+        image, mask = drawn_street(number)
+        source = "a drawing, since CamVid is not at hand"
+    return image[:, :352], mask[:352], source
+
+
+def ring(axis: Axes, row: float, column: float, letter: str = "") -> None:
+    """Draw a ring, white on black, at a place of a picture, and a letter beside it."""
+    for colour, width in (("black", 4), ("white", 2)):
+        axis.plot(column, row, "o", markersize=9, markerfacecolor="none", markeredgecolor=colour, markeredgewidth=width)
+    axis.text(column + 8, row + 3, letter, color="white", fontsize=15, fontweight="bold")
+
+
+def lit(picture: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
+    """Darken a picture and light each cell with yellow by the root of its share; the root keeps small shares visible.
+
+    Args:
+        picture: values in [0, 1].
+        share: of the attention, one a cell.
+
+    Shapes: (3, H, W), (h, w) → (3, H, W).
+    """
+    strength = 0.9 * F.interpolate((share / share.max()).sqrt()[None, None], size=picture.shape[-2:])[0]
+    return picture * (1 - strength) / 2 + torch.tensor(YELLOW)[:, None, None] * strength
+
+
+def half(share: torch.Tensor) -> int:
+    """How many cells hold half of a whole: the largest ones, counted until their shares add up to 1/2."""
+    return int((share.flatten().sort(descending=True).values.cumsum(dim=0) < 0.5).sum()) + 1
+
+
+@torch.no_grad()
+def attention_shares(encoder: nn.Module, x: torch.Tensor) -> dict[tuple[int, int], torch.Tensor]:
+    """Where each pixel of each map looks while an encoder of the paper's form sees one image.
+
+    The attention itself never forms the shares. Here they are computed again from the input of each attention.
+
+    Args:
+        encoder: a ``MiT`` whose attention is ``SpatialReductionAttention``.
+        x: a normalised image, (1, C, H, W).
+
+    Returns:
+        For each (stage, layer), both counted from 1, the shares: (heads, H, W, rows of keys, columns of keys).
+    """
+    seen = {}
+    for stage, part in enumerate(encoder.stages, start=1):
+        x = part.embedding(x)
+        for layer, block in enumerate(part.blocks, start=1):
+            seen[stage, layer] = shares_of(block.attention, block.attention_norm(x))
+            x = block(x)
+        x = part.norm(x)
+    return seen
+
+
+def shares_of(attention: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """The shares of one attention, (1, C, H, W) → (heads, H, W, rows of keys, columns of keys)."""
+    small = attention.reduce(x)
+    q, k = attention.to_q(x), attention.to_kv(small).chunk(2, dim=1)[0]
+    q, k = (rearrange(t, "1 (heads c) h w -> heads (h w) c", heads=attention.heads) for t in (q, k))
+    shares = (q @ k.transpose(1, 2) / q.shape[-1] ** 0.5).softmax(dim=-1)
+    return shares.reshape(attention.heads, *x.shape[-2:], *small.shape[-2:])
+
+
+def receptive_fields(encoder: nn.Module, images: torch.Tensor, seed: int = 0) -> torch.Tensor:
+    """How strongly each pixel of the image moves the centre of each map: the effective receptive fields.
+
+    The channels of the centre get random signs, and the gradient of their sum is taken: on average its square is the
+    sum of the channels' squares. Squares are averaged over images and summed over their channels.
+
+    Args:
+        encoder: called with ``return_layer_outputs=True``, it returns its maps.
+        images: normalised.
+        seed: of the signs.
+
+    Shapes: (B, C, H, W) → (maps, H, W).
+
+    Source: Luo et al., 2016.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    images = images.detach().requires_grad_()
+    maps = encoder(images, return_layer_outputs=True)
+    fields = []
+    for features in maps:
+        centre = features[..., features.shape[-2] // 2, features.shape[-1] // 2]  # (B, C)
+        signs = 2.0 * torch.randint(2, centre.shape, generator=generator) - 1
+        (gradient,) = torch.autograd.grad((signs * centre).sum(), images, retain_graph=True)
+        fields.append(gradient.square().sum(dim=1).mean(dim=0).sqrt())
+    return torch.stack(fields)
+
+
+def decades(field: torch.Tensor, lowest: int = -5) -> torch.Tensor:
+    """A field over its maximum, as a power of ten, cut off at ``lowest``."""
+    return (field / field.max()).clamp(min=10.0**lowest).log10()
