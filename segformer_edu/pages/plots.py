@@ -83,13 +83,17 @@ def to_html(figure: Figure, alt: str) -> str:
     )
 
 
-def show(figure: Figure, alt: str) -> None:
-    """Show the figure with its alt text.
+def show(figure: Figure, alt: str, caption: str = "") -> None:
+    """Show the figure with its alt text and, under it, a caption: what it shows, and the number that matters.
 
     Raises:
         ValueError: an empty ``alt``.
     """
-    display(HTML(to_html(figure, alt)))
+    picture = to_html(figure, alt)
+    if caption:
+        words = f'<figcaption style="max-width: 44rem; margin-top: 0.3rem">{html.escape(caption)}</figcaption>'
+        picture = f'<figure style="margin: 0.5rem 0">{picture}{words}</figure>'
+    display(HTML(picture))
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]], caption: str) -> None:

@@ -95,6 +95,13 @@ def test_flat_colours_are_kept_without_loss_and_photographs_are_made_small():
     assert len(flat) < len(photo) < 100_000
 
 
+def test_caption_stands_under_the_figure_as_text(shown):
+    plots.show(plots.figure()[0], alt="A curve.", caption="R² < 0.5 & falling")
+    assert re.search(
+        r"<figure[^>]*><img[^>]*><figcaption[^>]*>R² &lt; 0.5 &amp; falling</figcaption></figure>$", shown[0]
+    )
+
+
 def test_figure_has_the_pixels_that_a_sharp_screen_shows():
     with Image.open(io.BytesIO(plots.encoded(plots.figure(width=5, height=2)[0]))) as picture:
         assert picture.size == (900, 360)

@@ -1,0 +1,193 @@
+"""Diagrams of the book: boxes with shapes, arrows, maps of cells, in one style, upright so that a phone shows them.
+
+A figure is drawn at 100 pixels an inch. At the widths here, at most 3.7 inches, a screen of 390 pixels shows it without
+shrinking it, and its text stays at 14 pixels and more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle, FancyBboxPatch, Polygon, Rectangle
+
+WIDTH = 3.7
+"""Inches: the widest diagram that a phone shows in full size."""
+
+FILLS = {"part": "#eef5fa", "strong": "#cfe4f2", "warm": "#fbe9cf", "plain": "#ffffff"}
+"""The kinds of box: a part, the part that the chapter is about, one that stands apart, and an empty frame."""
+
+LINE, ACCENT, INK, MUTED = "#6f8193", "#0072B2", "#1a222b", "#4a5866"
+TEXT = 11.0  # points: 15 pixels
+
+
+@dataclass(frozen=True)
+class Box:
+    """A layer in a flow.
+
+    Attributes:
+        title: what it is, in one line or several.
+        note: a smaller line under it, such as the shape of its weights; empty for none.
+        kind: one of ``FILLS``.
+    """
+
+    title: str
+    note: str = ""
+    kind: str = "part"
+
+
+Row = str | Box | Sequence[str | Box]
+"""A row of a flow: data, named by its shape; a layer; or several of them side by side."""
+
+
+class Canvas:
+    """A sheet of ``width`` × ``height`` pixels, y downwards, on which a diagram is drawn shape by shape.
+
+    Attributes:
+        figure: what ``plots.show`` shows.
+        axis: matplotlib's, in pixels.
+    """
+
+    def __init__(self, width: float, height: float) -> None:
+        self.figure = Figure(figsize=(width / 100, height / 100))
+        FigureCanvasAgg(self.figure)
+        self.axis: Axes = self.figure.add_axes((0, 0, 1, 1))
+        self.axis.set(xlim=(0, width), ylim=(height, 0))
+        self.axis.set_axis_off()
+
+    def text(
+        self, x: float, y: float, words: str, *, size: float = TEXT, colour: str = INK, anchor: str = "center"
+    ) -> None:
+        """Write words; (x, y) is their middle, or with ``anchor`` "left" or "right" the middle of that end."""
+        self.axis.text(x, y, words, fontsize=size, color=colour, ha=anchor, va="center", linespacing=1.25)
+
+    def box(self, x: float, y: float, width: float, height: float, kind: str = "part", *, dashed: bool = False) -> None:
+        """Draw a box with its upper left corner at (x, y)."""
+        edge = ACCENT if kind == "strong" else LINE
+        style = "round,pad=0,rounding_size=6"
+        self.axis.add_patch(
+            FancyBboxPatch(
+                (x, y), width, height, style, facecolor=FILLS[kind], edgecolor=edge, linestyle="--" if dashed else "-"
+            )
+        )
+
+    def arrow(self, *points: tuple[float, float], head: bool = True) -> None:
+        """Draw an arrow through the points, with its head at the last one."""
+        self.axis.plot(*zip(*points), color=LINE, linewidth=1.5, solid_joinstyle="round", zorder=1)
+        if head:
+            (x0, y0), (x1, y1) = points[-2:]
+            along = np.array([x1 - x0, y1 - y0]) / max(1e-9, np.hypot(x1 - x0, y1 - y0))
+            across = np.array([-along[1], along[0]])
+            tip = np.array([x1, y1])
+            corners = [tip, tip - 8 * along + 4 * across, tip - 8 * along - 4 * across]
+            self.axis.add_patch(Polygon(np.array(corners), facecolor=LINE, edgecolor=LINE, zorder=2))
+
+    def plus(self, x: float, y: float) -> None:
+        """Draw the sign of a sum."""
+        self.axis.add_patch(Circle((x, y), 11, facecolor="white", edgecolor=LINE, linewidth=1.5, zorder=3))
+        for dx, dy in ((6, 0), (0, 6)):
+            self.axis.plot((x - dx, x + dx), (y - dy, y + dy), color=LINE, linewidth=1.5, zorder=4)
+
+    def cells(
+        self, x: float, y: float, colours: Sequence[Sequence[str]], *, side: float = 14, edge: str = "white"
+    ) -> None:
+        """Draw a map or a matrix: a row of squares for each row of ``colours``, upper left corner at (x, y)."""
+        for row, line in enumerate(colours):
+            for column, colour in enumerate(line):
+                corner = (x + side * column, y + side * row)
+                self.axis.add_patch(Rectangle(corner, side, side, facecolor=colour, edgecolor=edge, linewidth=0.8))
+
+    def sheets(self, x: float, y: float, colours: Sequence[str], *, side: float = 46, cells: int = 4) -> None:
+        """Draw the channels of a map as squares behind each other, each ruled into cells; the first one in front."""
+        for index, colour in reversed(list(enumerate(colours))):
+            left, top, depth = x + 9 * index, y - 9 * index, 3 - 0.01 * index
+            self.axis.add_patch(Rectangle((left, top), side, side, facecolor=colour, edgecolor="white", zorder=depth))
+            for i in range(1, cells):
+                at = side * i / cells
+                for xs, ys in (((at, at), (0, side)), ((0, side), (at, at))):
+                    line = np.add(left, xs), np.add(top, ys)
+                    self.axis.plot(*line, color="white", linewidth=0.6, zorder=depth + 0.005)
+
+
+def height_of(row: Row) -> float:
+    """The height of a row of a flow, in pixels."""
+    if isinstance(row, str):
+        return 20.0 * (1 + row.count("\n"))
+    if isinstance(row, Box):
+        return 20.0 * (1 + row.title.count("\n")) + (18.0 * (1 + row.note.count("\n")) if row.note else 0) + 14
+    return max(height_of(part) for part in row)
+
+
+def draw_row(canvas: Canvas, row: Row, left: float, right: float, y: float) -> list[float]:
+    """Draw a row between two edges, its top at y; return the middle of each of its parts."""
+    parts = [row] if isinstance(row, str | Box) else list(row)
+    height, gap = height_of(row), 10.0
+    width = (right - left - gap * (len(parts) - 1)) / len(parts)
+    middles = [left + width / 2 + (width + gap) * index for index in range(len(parts))]
+    for part, x in zip(parts, middles):
+        if isinstance(part, Box):
+            canvas.box(x - width / 2, y, width, height, part.kind)
+            own = height_of(part) - 14
+            lines = 20.0 * (1 + part.title.count("\n"))
+            top = y + (height - own) / 2
+            canvas.text(x, top + lines / 2, part.title)
+            if part.note:
+                canvas.text(x, top + lines + (own - lines) / 2, part.note, size=10, colour=MUTED)
+        else:
+            canvas.text(x, y + height / 2, part, colour=MUTED)
+    return middles
+
+
+def joined(above: list[float], below: list[float], box_above: bool, box_below: bool) -> list[tuple[float, float]]:
+    """Where the arrows between two rows begin and end: straight down, but where data without a box fan out or meet."""
+    if len(above) == 1 and box_above:
+        above = below
+    if len(below) == 1 and box_below:
+        below = above
+    return list(zip(above, below)) if len(above) == len(below) else [(a, b) for a in above for b in below]
+
+
+def flow(rows: Sequence[Row], *, sums: Sequence[tuple[int, int]] = (), width: float = WIDTH, gap: float = 26) -> Figure:
+    """A path of data through layers, from top to bottom, an arrow from each row to the next.
+
+    Between two rows of as many parts each arrow goes straight down; one part fans out to several, and several meet in
+    one.
+
+    Args:
+        rows: a string for data ("B, C, H, W" say), a ``Box`` for a layer, a sequence of them for branches.
+        sums: for each residual path its start and its end: the row whose data go around, and the row behind which
+            they are added.
+        width: in inches; at most ``WIDTH`` if a phone is to show the text in full size.
+        gap: the length of an arrow, in pixels.
+
+    Raises:
+        ValueError: a residual path that does not lead downwards within the rows.
+    """
+    for start, end in sums:
+        if not 0 <= start < end < len(rows) - 1:
+            raise ValueError(f"A sum goes from row {start} to behind row {end} of {len(rows)}; expected a later one.")
+    behind = {end for _, end in sums}
+    lengths = [gap + 30 * (index in behind) for index in range(len(rows) - 1)]
+    canvas = Canvas(100 * width, 16 + sum(map(height_of, rows)) + sum(lengths))
+    left, right, y = (26.0 if sums else 8.0), 100 * width - 8, 8.0
+    tops, middles = [], []
+    for row, length in zip(rows, [*lengths, 0]):
+        tops.append(y)
+        middles.append(draw_row(canvas, row, left, right, y))
+        y += height_of(row) + length
+    for index in range(len(lengths)):
+        top, bottom = tops[index] + height_of(rows[index]) + 2, tops[index + 1] - 2
+        above, below = middles[index], middles[index + 1]
+        for a, b in joined(above, below, isinstance(rows[index], Box), isinstance(rows[index + 1], Box)):
+            canvas.arrow((a, top), (b, bottom))
+    for begin, end in sums:
+        middle, plus = (left + right) / 2, tops[end] + height_of(rows[end]) + 2 + (lengths[end] - 4) / 2 - 4
+        from_y = tops[begin] + height_of(rows[begin]) / 2
+        edge = left if isinstance(rows[begin], Box) else middle - 5.0 * max(map(len, str(rows[begin]).split("\n")))
+        canvas.arrow((edge, from_y), (12, from_y), (12, plus), (middle - 12, plus))
+        canvas.plus(middle, plus)
+    return canvas.figure
