@@ -50,9 +50,20 @@ def generated_cells(name: str) -> list[dict]:
 
 
 def with_generated_cells(notebook: dict, name: str) -> dict:
-    """Return the notebook with its generated cells in place, second and third."""
-    own = [cell for cell in notebook["cells"] if cell.get("id") not in {"badge", "setup"}]
+    """Return the notebook with its generated cells in place, second and third, and what is folded folded in Colab too.
+
+    Cells that only draw carry the tag `hide-input`: Jupyter Book folds them. Colab asks for a mark of its own.
+    """
+    own = [folded(cell) for cell in notebook["cells"] if cell.get("id") not in {"badge", "setup"}]
     return notebook | {"cells": own[:1] + generated_cells(name) + own[1:]}
+
+
+def folded(cell: dict) -> dict:
+    """Return a cell with Colab's form view if, and only if, Jupyter Book hides its input."""
+    metadata = {name: value for name, value in cell["metadata"].items() if name != "cellView"}
+    if "hide-input" in metadata.get("tags", []):
+        metadata = {"cellView": "form"} | metadata
+    return cell | {"metadata": metadata}
 
 
 def version() -> str:

@@ -86,3 +86,18 @@ def test_class_that_is_not_the_librarys_is_found(code, words):
 )
 def test_a_choice_by_device_or_time_is_found(code, fine):
     assert (faults(code, rules.does_the_same_everywhere) == "") is fine
+
+
+@pytest.mark.parametrize(
+    ("metadata", "fine"),
+    [
+        ({}, True),
+        ({"cellView": "form", "tags": ["hide-input"]}, True),
+        ({"tags": ["hide-input"]}, False),
+        ({"cellView": "form"}, False),
+    ],
+)
+def test_what_the_book_folds_colab_folds(metadata, fine):
+    generate = rules.load(ROOT / "tools" / "generate.py")
+    cell = {"cell_type": "code", "id": "figure", "metadata": metadata, "source": []}
+    assert (generate.folded(cell) == cell) is fine
