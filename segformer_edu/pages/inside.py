@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -33,6 +35,37 @@ def street(number: int = 0) -> tuple[torch.Tensor, torch.Tensor, str]:
         image, mask = drawn_street(number)
         source = "a drawing, since CamVid is not at hand"
     return image[:, :352], mask[:352], source
+
+
+def features_by_hand(image: torch.Tensor) -> torch.Tensor:
+    """Twelve features that can be read, in three groups of four, each group a vector of length 1 at every pixel.
+
+    Colour: lightness, red against green, blue against yellow, a constant. Texture: how strongly the brightness changes
+    sideways and downwards, in 3×3 and in 9×9 pixels. Place: row and column, each as a point on a half circle.
+
+    Shapes: (1, 3, H, W), values in [0, 1] → (1, 12, H, W).
+
+    Source: made for chapter 3.
+    """
+    red, green, blue = image.split(1, dim=1)
+    opponents = torch.cat([red + green + blue, red - green, 2 * blue - red - green], dim=1)
+    colour = torch.cat([standard(opponents), torch.ones_like(red)], dim=1)
+
+    grey = F.pad(image.mean(dim=1, keepdim=True), (1, 1, 1, 1), mode="replicate")
+    across, down = grey[..., 1:-1, 2:] - grey[..., 1:-1, :-2], grey[..., 2:, 1:-1] - grey[..., :-2, 1:-1]
+    edges = torch.cat([across, down], dim=1).abs()
+    averages = [F.avg_pool2d(F.pad(edges, (s // 2,) * 4, mode="replicate"), s, stride=1) for s in (3, 9)]
+    texture = standard((torch.cat(averages, dim=1) + 0.003).log())
+
+    rows, columns = (torch.linspace(0, math.pi, side) for side in image.shape[-2:])
+    rows, columns = rows[:, None].expand(image.shape[-2:]), columns.expand(image.shape[-2:])
+    place = torch.stack([rows.cos(), rows.sin(), columns.cos(), columns.sin()])[None]
+    return torch.cat([F.normalize(group, dim=1) for group in (colour, texture, place)], dim=1)
+
+
+def standard(x: torch.Tensor) -> torch.Tensor:
+    """Each channel of a map (B, C, H, W) with mean 0 and standard deviation 1."""
+    return (x - x.mean(dim=(-2, -1), keepdim=True)) / x.std(dim=(-2, -1), keepdim=True)
 
 
 def ring(axis: Axes, row: float, column: float, letter: str = "") -> None:
