@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from matplotlib.patches import FancyBboxPatch
 
-from segformer_edu.pages.diagrams import WIDTH, Box, flow
+from segformer_edu.pages.diagrams import WIDTH, Box, attention_shapes, decoder_flow, encoder_pyramid, flow
 
 BRANCHES = ["x: N × C", (Box("to_q"), Box("to_k"), Box("to_v")), ("q", "k", "v"), Box("softmax", "heads"), "N × C"]
 RESIDUAL = ["B, C, H, W", Box("LayerNorm"), Box("attention\nwith heads", "N × N′", kind="strong"), "B, C, H, W"]
@@ -50,3 +50,22 @@ def test_branches_go_straight_into_a_wide_box():
 def test_residual_path_leads_downwards(path):
     with pytest.raises(ValueError, match=f"from row {path[0]} to behind row {path[1]} of 4"):
         flow(RESIDUAL, sums=[path])
+
+
+@pytest.mark.parametrize(
+    ("figure", "words"),
+    [
+        (attention_shapes(), {"q: N × d", "k: N′ × d", "shares: N × N′"}),
+        (encoder_pyramid((32, 64, 160, 256), (1, 2, 3, 4)), {"160 × H/16 × W/16", "1 block", "4 blocks"}),
+        (decoder_flow((32, 64, 160, 256), 128, 19), {"512 → 128", "128 → 19", "64→128"}),
+    ],
+    ids=["attention", "encoder", "decoder"],
+)
+def test_diagrams_of_the_parts_name_their_shapes(figure, words):
+    texts, _ = extents(figure)
+    assert words <= set(texts)
+    width, height = figure.canvas.get_width_height()
+    assert width <= 100 * WIDTH
+    for place in texts.values():
+        assert 0 <= place.x0 < place.x1 <= width
+        assert 0 <= place.y0 < place.y1 <= height
