@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from matplotlib.axes import Axes
-from torch import nn
 
 from segformer_edu.data.camvid import CamVid
 from segformer_edu.data.streets import drawn_street
@@ -94,7 +95,7 @@ def half(share: torch.Tensor) -> int:
 
 
 @torch.no_grad()
-def attention_shares(encoder: nn.Module, x: torch.Tensor) -> dict[tuple[int, int], torch.Tensor]:
+def attention_shares(encoder: Any, x: torch.Tensor) -> dict[tuple[int, int], torch.Tensor]:
     """Where each pixel of each map looks while an encoder of the paper's form sees one image.
 
     The attention itself never forms the shares. Here they are computed again from the input of each attention.
@@ -116,16 +117,16 @@ def attention_shares(encoder: nn.Module, x: torch.Tensor) -> dict[tuple[int, int
     return seen
 
 
-def shares_of(attention: nn.Module, x: torch.Tensor) -> torch.Tensor:
+def shares_of(attention: Any, x: torch.Tensor) -> torch.Tensor:
     """The shares of one attention, (1, C, H, W) → (heads, H, W, rows of keys, columns of keys)."""
     small = attention.reduce(x)
     q, k = attention.to_q(x), attention.to_kv(small).chunk(2, dim=1)[0]
     q, k = (rearrange(t, "1 (heads c) h w -> heads (h w) c", heads=attention.heads) for t in (q, k))
-    shares = (q @ k.transpose(1, 2) / q.shape[-1] ** 0.5).softmax(dim=-1)
+    shares: torch.Tensor = (q @ k.transpose(1, 2) / q.shape[-1] ** 0.5).softmax(dim=-1)
     return shares.reshape(attention.heads, *x.shape[-2:], *small.shape[-2:])
 
 
-def receptive_fields(encoder: nn.Module, images: torch.Tensor, seed: int = 0) -> torch.Tensor:
+def receptive_fields(encoder: Callable[..., list[torch.Tensor]], images: torch.Tensor, seed: int = 0) -> torch.Tensor:
     """How strongly each pixel of the image moves the centre of each map: the effective receptive fields.
 
     The channels of the centre get random signs, and the gradient of their sum is taken: on average its square is the
