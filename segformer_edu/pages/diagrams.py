@@ -193,6 +193,38 @@ def flow(rows: Sequence[Row], *, sums: Sequence[tuple[int, int]] = (), width: fl
     return canvas.figure
 
 
+def depthwise_and_pointwise() -> Figure:
+    """What the two convolutions of chapter 1 connect: places within a channel, and channels within a pixel."""
+    canvas = Canvas(100 * WIDTH, 444)
+    colours = (("#E69F00", "#fbe9cf"), ("#009E73", "#d3ede5"), ("#0072B2", "#cfe4f2"))
+    canvas.text(185, 14, "depthwise: one filter for each channel")
+    for index, (dark, light) in enumerate(colours):
+        y = 34 + 54 * index
+        window = [[dark if row < 3 and column < 3 else light for column in range(4)] for row in range(4)]
+        one = [[dark if (row, column) == (1, 1) else light for column in range(4)] for row in range(4)]
+        canvas.cells(24, y, window, side=11)
+        canvas.arrow((76, y + 22), (152, y + 22))
+        canvas.cells(162, y + 4, [[dark] * 3] * 3, side=12)
+        canvas.arrow((208, y + 22), (288, y + 22))
+        canvas.cells(298, y, one, side=11)
+    canvas.text(180, 202, r"$K^2\,C_{in}$ weights", size=11, colour=MUTED)
+    canvas.text(185, 236, "pointwise: the channels of one pixel, mixed")
+    outputs = (("#CC79A7", "#f5e3ed", 287), ("#4a5866", "#e3e7eb", 341))
+    for index, (dark, light) in enumerate(colours):
+        y = 260 + 54 * index
+        canvas.cells(
+            24, y, [[dark if (row, column) == (1, 1) else light for column in range(4)] for row in range(4)], side=11
+        )
+        for *_, y_out in outputs:
+            canvas.arrow((76, y + 17), (288, y_out + 17))
+    for dark, light, y in outputs:
+        canvas.cells(
+            298, y, [[dark if (row, column) == (1, 1) else light for column in range(4)] for row in range(4)], side=11
+        )
+    canvas.text(180, 428, r"$C_{in}\,C_{out}$ weights", size=11, colour=MUTED)
+    return canvas.figure
+
+
 def attention_shapes() -> Figure:
     """Chapter 3: one head of efficient self-attention, with the shape of everything that goes through it."""
     canvas = Canvas(100 * WIDTH, 474)

@@ -11,31 +11,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from matplotlib.axes import Axes
 
-from segformer_edu.data.camvid import CamVid
-from segformer_edu.data.streets import drawn_street
-
 YELLOW = (0.94, 0.89, 0.26)
-
-
-def street(number: int = 0) -> tuple[torch.Tensor, torch.Tensor, str]:
-    """One street, its class map, and where they are from: CamVid's validation split, or a drawing where it is missing.
-
-    The last rows are cut off, so that 32 divides both sides.
-
-    Args:
-        number: of the picture, from 0 to 100.
-
-    Shapes: → (3, 352, 480), values in [0, 1]; (352, 480) of int64, void 255.
-
-    Source: Brostow et al., 2009, for the pictures.
-    """
-    try:
-        image, mask = CamVid("val")[number]
-        source = "CamVid's validation split"
-    except FileNotFoundError:
-        image, mask = drawn_street(number)
-        source = "a drawing, since CamVid is not at hand"
-    return image[:, :352], mask[:352], source
 
 
 def features_by_hand(image: torch.Tensor) -> torch.Tensor:

@@ -82,13 +82,6 @@ def test_features_by_hand_are_unit_vectors_in_three_groups():
         torch.testing.assert_close(group.norm(dim=1), torch.ones(1, 12, 10))
 
 
-def test_street_is_a_drawing_where_camvid_is_missing(monkeypatch, tmp_path):
-    monkeypatch.setenv("SEGFORMER_EDU_DATA", str(tmp_path))
-    image, mask, source = inside.street()
-    assert (image.shape, mask.shape) == ((3, 352, 480), (352, 480))
-    assert "drawing" in source
-
-
 def test_a_ring_is_drawn_where_it_is_asked_for():
     figure = plots.images([torch.zeros(3, 8, 8)])
     assert isinstance(figure, Figure)
