@@ -225,6 +225,99 @@ def depthwise_and_pointwise() -> Figure:
     return canvas.figure
 
 
+def attention_shapes() -> Figure:
+    """Chapter 3: one head of efficient self-attention, with the shape of everything that goes through it."""
+    canvas = Canvas(100 * WIDTH, 474)
+    columns, whole, pair = (67.0, 185.0, 303.0), 185.0, 126.0  # middles: of three boxes, of the sheet, of q and k
+    layers = (
+        ("to_q", "1×1", "q: N × d"),
+        ("to_k", "r×r, stride r", "k: N′ × d"),
+        ("to_v", "r×r, stride r", "v: N′ × d"),
+    )
+    for x, (name, window, result) in zip(columns, layers):
+        canvas.arrow((whole, 28), (x, 50))
+        canvas.box(x - 54, 52, 108, 52, "part" if name == "to_q" else "strong")
+        canvas.text(x, 68, name)
+        canvas.text(x, 88, window, size=10, colour=MUTED)
+        canvas.arrow((x, 106), (x, 126))
+        canvas.text(x, 137, result, colour=MUTED)
+    boxes = ((13, 172, 226, 52), (13, 292, 344, 34), (13, 392, 344, 34))
+    for x, y, width, height in boxes:
+        canvas.box(x, y, width, height)
+    downward = ((67, 149, 170), (185, 149, 170), (303, 149, 290), (pair, 226, 246), (pair, 269, 290),
+                (whole, 328, 348), (whole, 371, 390), (whole, 428, 448))  # fmt: skip
+    for x, start, end in downward:
+        canvas.arrow((x, start), (x, end))
+    canvas.text(pair, 208, "along each row", size=10, colour=MUTED)
+    for x, y, words in (
+        (pair, 188, "softmax(q kᵀ / √d)"),
+        (whole, 309, "weighted sums: shares · v"),
+        (whole, 409, "the heads side by side, then to_out, 1×1"),
+    ):
+        canvas.text(x, y, words)
+    for x, y, words in (
+        (whole, 16, "the map: C × H × W"),
+        (pair, 257, "shares: N × N′"),
+        (whole, 359, "of each head: N × d"),
+        (whole, 459, "C × H × W"),
+    ):
+        canvas.text(x, y, words, colour=MUTED)
+    return canvas.figure
+
+
+def encoder_pyramid(dims: Sequence[int], layers: Sequence[int]) -> Figure:
+    """Chapter 5: the four stages of the encoder, and beside each its map, drawn to scale.
+
+    Args:
+        dims: channels of the four maps.
+        layers: blocks in each stage.
+    """
+    canvas = Canvas(100 * WIDTH, 530)
+    canvas.text(95, 16, "the image: 3 × H × W", colour=MUTED)
+    for index, (dim, blocks) in enumerate(zip(dims, layers)):
+        top = 46.0 + 130 * index
+        canvas.arrow((95, 28) if index == 0 else (95, top - 44), (95, top - 2))
+        canvas.box(8, top, 174, 84, "part")
+        kernel, stride = (7, 4) if index == 0 else (3, 2)
+        canvas.text(95, top + 15, f"stage {index + 1}")
+        canvas.box(20, top + 28, 150, 22, "strong")
+        canvas.text(95, top + 39, f"{kernel}×{kernel}, stride {stride}", size=10)
+        canvas.box(20, top + 55, 150, 22, "plain")
+        canvas.text(95, top + 66, f"{blocks} blocks" if blocks > 1 else "1 block", size=10)
+        side, step = 112.0 / 2**index, 4 * 2**index
+        canvas.arrow((184, top + 42), (226, top + 42))
+        cells = range(16 // 2**index)
+        colours = [[("#9fc9e6", "#cfe4f2")[(row + column) % 2] for column in cells] for row in cells]
+        canvas.cells(292 - side / 2, top + 42 - side / 2, colours, side=7, edge="none")
+        canvas.text(292, top + 42 + side / 2 + 12, f"{dim} × H/{step} × W/{step}", size=10, colour=MUTED)
+    return canvas.figure
+
+
+def decoder_flow(dims: Sequence[int], decoder_dim: int, num_classes: int) -> Figure:
+    """Chapter 6: the path of the four maps through the decoder.
+
+    Args:
+        dims: channels of the four maps.
+        decoder_dim: the width to which each is brought.
+        num_classes: scores for each pixel.
+    """
+    maps = [f"{dim}\nH/{4 * 2**i}" for i, dim in enumerate(dims)]
+    wide = [f"{decoder_dim}\nH/{4 * 2**i}" for i in range(4)]
+    return flow(
+        [
+            maps,
+            [Box("1×1", f"{dim}→{decoder_dim}") for dim in dims],
+            wide,
+            [Box("as it is" if i == 0 else "to H/4", "" if i == 0 else f"×{2**i}", "strong") for i in range(4)],
+            f"side by side: {4 * decoder_dim} × H/4 × W/4",
+            Box("fuse: 1×1", f"{4 * decoder_dim} → {decoder_dim}"),
+            f"{decoder_dim} × H/4 × W/4",
+            Box("classify: 1×1", f"{decoder_dim} → {num_classes}"),
+            f"logits: {num_classes} × H/4 × W/4",
+        ]
+    )
+
+
 PALE, GROUP, EXTRA = "#dde4ea", "#0072B2", "#E69F00"
 """Cells that wait, cells at work, and cells that are only looked at."""
 

@@ -27,6 +27,8 @@ SPELLINGS = {
     "Class map": r"class maps?",
     "Confusion matrix": r"confusion matri(?:x|ces)",
 }
+
+
 def spelling(term: str) -> re.Pattern:
     """How a term is found in a text, whole words only: its plural too, in capitals or not."""
     letters = SPELLINGS.get(term) or re.escape(term).replace(r"\ ", r"[ -]") + "s?"

@@ -5,7 +5,18 @@ from __future__ import annotations
 import pytest
 from matplotlib.patches import FancyBboxPatch
 
-from segformer_edu.pages.diagrams import WIDTH, Box, Canvas, channel_groups, depthwise_and_pointwise, flow, row_strips
+from segformer_edu.pages.diagrams import (
+    WIDTH,
+    Box,
+    Canvas,
+    attention_shapes,
+    channel_groups,
+    decoder_flow,
+    depthwise_and_pointwise,
+    encoder_pyramid,
+    flow,
+    row_strips,
+)
 
 BRANCHES = ["x: N × C", (Box("to_q"), Box("to_k"), Box("to_v")), ("q", "k", "v"), Box("softmax", "heads"), "N × C"]
 RESIDUAL = ["B, C, H, W", Box("LayerNorm"), Box("attention\nwith heads", "N × N′", kind="strong"), "B, C, H, W"]
@@ -85,3 +96,22 @@ def test_words_of_a_drawing_stand_apart_and_inside(diagram):
     assert max(place.y1 for place in places) <= height
     for i, one in enumerate(places):
         assert not any(one.overlaps(other) for other in places[i + 1 :])
+
+
+@pytest.mark.parametrize(
+    ("figure", "words"),
+    [
+        (attention_shapes(), {"q: N × d", "k: N′ × d", "shares: N × N′"}),
+        (encoder_pyramid((32, 64, 160, 256), (1, 2, 3, 4)), {"160 × H/16 × W/16", "1 block", "4 blocks"}),
+        (decoder_flow((32, 64, 160, 256), 128, 19), {"512 → 128", "128 → 19", "64→128"}),
+    ],
+    ids=["attention", "encoder", "decoder"],
+)
+def test_diagrams_of_the_parts_name_their_shapes(figure, words):
+    texts, _ = extents(figure)
+    assert words <= set(texts)
+    width, height = figure.canvas.get_width_height()
+    assert width <= 100 * WIDTH
+    for place in texts.values():
+        assert 0 <= place.x0 < place.x1 <= width
+        assert 0 <= place.y0 < place.y1 <= height
