@@ -116,8 +116,8 @@ def candidates(x: Tensor, eps: float) -> Iterator[tuple[str, Tensor]]:
         for one, another in product(many, spreads):
             centred, variance = normalised(x, one, another)
             count = variance.new_tensor([x.shape[axis] for axis in another]).prod()
-            factors = {"": 1, "n-minus-one": count / (count - 1), "length-not-divided": count}
-            for changed, factor in factors.items() if kind == other else [("", 1)]:
+            factors = {"": count / count, "n-minus-one": count / (count - 1), "length-not-divided": count}
+            for changed, factor in list(factors.items())[: 3 if kind == other else 1]:
                 for division, result in divisions(centred, factor * variance, eps):
                     yield name or changed or division, result
     centred, variance = normalised(x)
