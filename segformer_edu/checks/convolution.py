@@ -342,7 +342,7 @@ def _strided(look: Look, answer: Any) -> None:
             look.wrong(
                 "stride-by-pooling", f"With stride {stride} the values are not those at every {stride}nd or rd place."
             )
-    if _work(look, strided, x) > 0.5 * _work(look, whole, x):
+    if _work(look, strided, x) > 0.25 * _work(look, whole, x):
         look.remark(
             "The numbers are the same with the stride on either part. But here one part computes every place, of which "
             "most are thrown away: which part could take the steps, so that this work is never done?"
