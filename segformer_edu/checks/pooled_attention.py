@@ -87,6 +87,11 @@ def ceiled(x: torch.Tensor, ratio: int) -> torch.Tensor:
     return F.avg_pool2d(x, ratio, ceil_mode=True)
 
 
+def picked(x: torch.Tensor, ratio: int, down: int, right: int) -> torch.Tensor:
+    """Take one pixel of each cell."""
+    return x[..., down % ratio :: ratio, right % ratio :: ratio]
+
+
 def padded(x: torch.Tensor, ratio: int) -> torch.Tensor:
     """Pool cells that zeros made whole."""
     return F.avg_pool2d(F.pad(x, (0, -x.shape[3] % ratio, 0, -x.shape[2] % ratio)), ratio)
@@ -116,7 +121,7 @@ WRONG = {
 }
 MORE = {
     "one-pixel-of-a-cell": tuple(
-        Way(pool=lambda x, r, i=i, j=j: x[..., i % r :: r, j % r :: r]) for i in range(4) for j in range(4)
+        Way(pool=partial(picked, down=down, right=right)) for down in range(4) for right in range(4)
     ),
     "incomplete-cells-too": (Way(pool=padded),),
     "other-cells": (
@@ -179,7 +184,6 @@ def layers_of(look: Look, module: nn.Module, dim: int) -> Weights:
 
 def compared(
     look: Look,
-    module: nn.Module,
     x: torch.Tensor,
     yours: torch.Tensor,
     weights: Weights,
