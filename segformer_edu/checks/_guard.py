@@ -114,7 +114,7 @@ def _states() -> list[tuple[Any, ...]]:
         (random.setstate, random.getstate()),
         (torch.set_default_dtype, torch.get_default_dtype()),
         (torch.set_grad_enabled, torch.is_grad_enabled()),
-        (lambda on, warn: torch.use_deterministic_algorithms(on, warn_only=warn), *torch_flags),
+        (_deterministic, *torch_flags),
         (setattr, backend, "deterministic", backend.deterministic),
         (setattr, backend, "benchmark", backend.benchmark),
         (torch.autograd.set_detect_anomaly, torch.is_anomaly_enabled()),
@@ -125,3 +125,12 @@ def _states() -> list[tuple[Any, ...]]:
     if torch.cuda.is_initialized():
         states.append((torch.cuda.set_rng_state_all, torch.cuda.get_rng_state_all()))
     return states
+
+
+def _deterministic(on: bool, warn_only: bool) -> None:
+    """Set PyTorch's flags if they moved: the call imports a compiler, which takes seconds the first time."""
+    if (on, warn_only) != (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    ):
+        torch.use_deterministic_algorithms(on, warn_only=warn_only)
