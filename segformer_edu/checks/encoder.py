@@ -270,7 +270,7 @@ def embed(look: Look, answer: Any) -> None:
         before = [tensor.clone() for tensor in args[:3]]
         with _Convolutions() as used:
             made = look.attempt(answer, *args, told=told)
-        if any(not torch.equal(a, b) for a, b in zip(before, args)):
+        if any(not torch.equal(a, b) for a, b in zip(before, args[:3])):
             look.wrong("changes-input", f"After {told} the tensors that went in hold other numbers.")
         if isinstance(made, Failure):
             _embed_failed(look, answer, made, args, number)
@@ -401,9 +401,9 @@ def _matrices(look: Look, yours: torch.Tensor, target: torch.Tensor, args: Embed
 
 def _embed_gradient(look: Look, answer: Any, args: Embedding) -> None:
     """All three tensors get the gradient of the convolution."""
-    given = [tensor.clone().requires_grad_() for tensor in args[:3]]
+    x, weight, bias = given = [tensor.clone().requires_grad_() for tensor in args[:3]]
     yours = look.output(answer, *given, *args[3:])
-    target = F.conv2d(*given, *args[3:])
+    target = F.conv2d(x, weight, bias, args[3], args[4])
     ways = random(*target.shape, seed=7)
     if not yours.requires_grad:
         look.wrong("no-gradient", "The result is not connected with the input.")
@@ -547,7 +547,7 @@ def encoder_loop(look: Look, answer: Any) -> None:
         "sums": lambda: _sums(look, module, log, images[1]),
         "pictures apart": lambda: _effects(look, module, images[1]),
         "gradients": lambda: _loop_gradients(look, module, images[1]),
-        "embeddings": lambda: [_embedding(look, module, log, stage) for stage in range(4)],
+        "embeddings": lambda: _embeddings(look, module, log),
         "number of parameters": lambda: _embedding_weights(look, module),
         "other widths and depths": lambda: _other(look, answer),
     }.items():
@@ -846,6 +846,11 @@ def _loop_gradients(look: Look, module: nn.Module, image: torch.Tensor) -> None:
         missing = [name for (name, _), gradient in zip(named, found) if gradient is None]
     if missing:
         look.wrong("no-gradient", f"No gradient reaches {', '.join(missing[:6])}.")
+
+
+def _embeddings(look: Look, module: nn.Module, log: _Log) -> None:
+    for stage in range(4):
+        _embedding(look, module, log, stage)
 
 
 def _embedding(look: Look, module: nn.Module, log: _Log, stage: int) -> None:
