@@ -395,6 +395,18 @@ def _roles(look: Look, module: nn.Module, ratio: int) -> Roles:
             shrinks.append((weight, bias))
         else:
             linear.append((weight, bias))
+    return _sorted(look, module, shrinks, norms, linear, ratio)
+
+
+def _sorted(
+    look: Look,
+    module: nn.Module,
+    shrinks: list[tuple[torch.Tensor, Any]],
+    norms: list[tuple[torch.Tensor, Any]],
+    linear: list[tuple[torch.Tensor, Any]],
+    ratio: int,
+) -> Roles:
+    """Return the layers by their roles; end where their numbers are not right."""
     rows = sum(len(weight) for weight, _ in linear)
     seen = f"With a ratio of {ratio}: {len(shrinks)} strided convolutions, {len(norms)} norms, linear layers to " + (
         " and ".join(str(len(weight)) for weight, _ in linear) + " channels."

@@ -39,7 +39,7 @@ def chapter_names(number):
             for node in ast.parse("".join(cell["source"])).body:
                 if isinstance(node, ast.Import | ast.ImportFrom | ast.ClassDef | ast.FunctionDef):
                     with contextlib.suppress(NameError):  # a default that the chapter computes: no exercise needs it
-                    exec(compile(ast.Module([node], []), path.name, "exec"), names)
+                        exec(compile(ast.Module([node], []), path.name, "exec"), names)
     return names
 
 
