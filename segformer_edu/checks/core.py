@@ -45,6 +45,7 @@ from pathlib import Path
 from types import CodeType, TracebackType
 from typing import Any, NoReturn
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -494,7 +495,7 @@ def differences(yours: torch.Tensor, target: torch.Tensor, rows: int = 4) -> Tab
         return None
     distance = (yours.double() - target.double()).abs().nan_to_num(torch.inf)
     worst = distance.flatten().topk(min(rows, distance.numel())).indices
-    places = [tuple(int(i) for i in torch.unravel_index(index, distance.shape)) for index in worst]
+    places = [tuple(int(i) for i in np.unravel_index(int(index), distance.shape)) for index in worst]
     found = tuple((str(place), f"{float(target[place]):.5g}", f"{float(yours[place]):.5g}") for place in places)
     return Table("The largest differences", ("place", "target", "yours"), found)
 
