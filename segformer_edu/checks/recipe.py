@@ -288,16 +288,16 @@ predictions(
         ),
     },
     hints={
-        "coin": "Are the comparisons independent of each other, like coins? What do you know if one run is above all "
-        "three others?",
+        "coin": "Are the comparisons independent of each other, like coins? What do you know if one run is above "
+        "all three others?",
         "orders-inside": "You tell apart orders within one group. Does the rule ask which of the three is the best?",
         "both-ends": "You count both ends, all above and all below. Which of them does the question ask for?",
         "ways-not-chance": "That is how many ways there are. How many of them count, and what is the chance then?",
         "one-end": "That is the chance to be praised. In which other case does the rule tell a piece apart?",
         "judges-added": "Two things have to happen together. Are their chances added?",
         "one-judge": "That is one piece and one judge. How many does this entry speak of?",
-        "twelve-runs": "The runs of two judges are not compared with each other. How many comparisons are there, of how "
-        "many runs?",
+        "twelve-runs": "The runs of two judges are not compared with each other. How many comparisons are there, of "
+        "how many runs?",
         "expected-number": "That is how many are praised on average. How likely is it that there is at least one?",
         "none-praised": "That is the chance that none is praised. What is asked for?",
         "all-praised": "That is the chance that all ten are praised. How many are asked for?",
