@@ -291,8 +291,9 @@ class Look:
                 kind = "weights-in-forward" if not list(function.parameters()) else kind
                 kind = "keeps-state" if not drew else kind
             self.wrong(kind, "Two calls with the same input gave two results.")
-        others = [a.flip(0) * 2 + 1 if isinstance(a, torch.Tensor) and a.is_floating_point() else a for a in before]
-        if bool(first.any()) and same(first, self.output(function, *others, dtype=None).detach()):
+        numbers = [isinstance(a, torch.Tensor) and a.is_floating_point() for a in before]
+        others = [a.flip(0) * 2 + 1 if number else a for a, number in zip(before, numbers)]
+        if any(numbers) and bool(first.any()) and same(first, self.output(function, *others, dtype=None).detach()):
             self.wrong("keeps-state", "Another input gave the very same result.")
         if drew:
             self.wrong("draws-random-numbers", "After the call the global generator stands elsewhere than before.")
