@@ -588,7 +588,7 @@ class _Norm(nn.Module):
     def __init__(self, model: nn.Module, dropout: float = 0.0, mean: float = 0.3) -> None:
         super().__init__()
         self.model, self.norm, self.dropout = model, nn.BatchNorm2d(5), nn.Dropout(dropout)
-        self.norm.running_mean.fill_(mean)
+        self.norm.running_mean.fill_(mean)  # type: ignore[union-attr]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.dropout(self.norm(self.model(x)))  # type: ignore[no-any-return]

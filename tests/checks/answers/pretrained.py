@@ -684,13 +684,12 @@ def left_in_eval(first, second):
 
 @wrong("same_function", "changes-the-models")
 def left_in_64_bits(first, second):
-    return with_copies(first.double().float(), second) if False else in_64_bits(first.double(), second.double())
+    return in_64_bits(first.double(), second.double())
 
 
 @wrong("same_function", "changes-the-models")
-def all_set_to_train(first, second):
+def weights_written_over(first, second):
     verdict = with_copies(first, second)
-    first.requires_grad_(False)
     for parameter in second.parameters():
         parameter.data.mul_(1.5)
     return verdict
