@@ -26,6 +26,7 @@ STOPWATCH_HINTS = {
     "mean": "One call was interrupted, and your result has moved. Which number do interruptions not move?",
     "minimum": "Yours is the shortest time of all. Which call in the middle would speak for most of them?",
     "maximum": "Yours is the longest time of all. Who may have interrupted it?",
+    "not-sorted": "The middle of the list is taken. In which order do its numbers stand?",
     "last-only": "One call is measured. What became of the others?",
     "sum": "Several calls are added up. How long does one take?",
     "whole-loop": "One watch runs over all the calls. Which number needs the time of each one?",
@@ -75,6 +76,8 @@ SUMMARIES: dict[str, Callable[[list[float]], float]] = {
     "maximum": max,
     "sum": sum,
     "last-only": lambda times: times[-1],
+    "not-sorted": lambda times: times[len(times) // 2],
+    "mean ": lambda times: statistics.fmean(sorted(times)[1:-1] or times),
 }
 
 
@@ -152,17 +155,23 @@ def _recognised(look: Look, results: list[float], target: list[float], logs: lis
     )
     best: tuple[str, ...] | None = None
     whole = len({log.count("clock") for log in logs}) == 1  # as many looks at the clock, however many calls
-    for warmups, before, after, summary, settle, unit in itertools.product(
-        (2, 0, 1, 3, 5), (True, False), (True, False), [""] if whole else SUMMARIES, (True, False), (1000, 1, 1e6, 1e9)
+    for number, before, after, summary, settle, unit in itertools.product(
+        (2, 0, 1, 3, 5, -2, -1),
+        (True, False),
+        (True, False),
+        [""] if whole else SUMMARIES,
+        (True, False),
+        (1000, 1, 1e6, 1e9),
     ):
-        made = [unit * _measured(repeats, warmups, before, after, summary, whole, settle) for repeats in REPEATS]
+        warmups, more = max(number, 0), max(-number, 0)  # below zero: so many warm-ups are counted
+        made = [unit * _measured(repeats + more, warmups, before, after, summary, whole, settle) for repeats in REPEATS]
         if _equal(results, made):
             faults = (
                 ("whole-loop" if whole else "",),
                 ("not-waited-for-the-end" if not after else "",),
                 ({0: "no-warm-up", 1: "one-warm-up"}.get(warmups, ""),),
                 ("not-waited-for-the-start" if not before and not settle else "",),
-                (summary,),
+                (summary.strip(),),
                 ("seconds" if unit != 1000 else "",),
             )
             kinds = tuple(kind for (kind,) in faults if kind)
@@ -182,7 +191,17 @@ def _recognised(look: Look, results: list[float], target: list[float], logs: lis
     for factor, kind in ((1e-3, "seconds"), (1e3, "seconds"), (1e-6, "seconds")):
         if _equal(results, [factor * value for value in target]):
             look.wrong(kind, f"{seen}.")
-    look.wrong("unknown", f"{seen}.")
+    _otherwise(look, results, target, logs, seen)
+
+
+def _otherwise(look: Look, results: list[float], target: list[float], logs: list[list[str]], seen: str) -> NoReturn:
+    """No combination of faults gives these numbers: what else can be said of them?"""
+    if all(log.count("clock") <= repeats + 1 for log, repeats in zip(logs, REPEATS)):
+        look.wrong("whole-loop", f"{seen}.")
+    if _equal(results, [-value for value in target]):
+        look.wrong("sign-reversed", f"{seen}.")
+    near = all(math.isclose(value, right, rel_tol=0.05) for value, right in zip(results, target))
+    look.wrong("close-but-not-equal" if near else "unknown", f"{seen}.")
 
 
 # 10.2
@@ -408,6 +427,7 @@ STRIP_HINTS = {
     "overlaps-added": "Rows at the cuts hold sums. Does each row belong to one strip, or to two?",
     "fails-for-a-tall-strip": "One strip may hold the whole picture. What do your bounds become then?",
     "fails-for-one-row": "A strip may be a single row. What do your bounds become then?",
+    "bias-lost": "Every number of a channel is off by the same amount. What does the convolution add at its end?",
     "rows-ignored": "The strips have the same height, whatever is asked for. Where is it written down?",
 }
 STRIPS = ((12, 4), (12, 5), (11, 3), (7, 1), (6, 9), (9, 9))  # rows of the picture, rows of a strip
@@ -500,6 +520,9 @@ def _strips_right(
     if close(yours, torch.cat(order[::-1], 2)):
         look.wrong("strips-out-of-order", seen)
     _seams(look, yours, target, convolution, differs, rows, seen)
+    starts = [row for row in differs if row - 1 not in differs]
+    if differs == sorted([*starts, *(row + 1 for row in starts)]):
+        look.wrong("no-neighbours", seen)
     if sum(_is_row(yours[:, :, row], target, row) for row in differs) >= len(differs) / 2:
         look.wrong("wrong-rows-kept", seen)
     look.values(yours, target, at=seen)
@@ -519,6 +542,11 @@ def _seams(
     above = set(range(rows, height, rows))
     below = {row - 1 for row in above}
     inner = set(differs) - {0, height - 1}
+    if convolution.bias is not None and close(yours, target - convolution.bias.detach().view(1, -1, 1, 1)):
+        look.wrong("bias-lost", seen)
+    columns = (yours - target).abs().amax((0, 1, 2)) > 1e-9
+    if not bool(columns.all()) and len(differs) == height:
+        look.wrong("joined-along-another-axis", seen)
     if not inner:
         look.wrong("outer-border", seen)
     if set(differs) <= set(range(rows)) and close(yours[:, :, 0], target[:, :, 1]):

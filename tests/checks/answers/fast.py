@@ -101,6 +101,10 @@ for kind, style, answer in (
     ("mean", "", watch(summary=statistics.fmean)),
     ("minimum", "", watch(summary=min)),
     ("minimum", "settled", watch(summary=min, settle=True, before=False)),
+    ("mean", "trimmed", watch(summary=lambda times: statistics.fmean(sorted(times)[1:-1] or times))),
+    ("not-sorted", "", watch(summary=lambda times: times[len(times) // 2])),
+    ("close-but-not-equal", "whole milliseconds", watch(summary=lambda times: round(statistics.median(times), 3))),
+    ("sign-reversed", "", watch(unit=-1000)),
     ("maximum", "", watch(summary=max)),
     ("sum", "", watch(summary=sum)),
     ("last-only", "", watch(summary=lambda times: times[-1])),
@@ -154,6 +158,22 @@ def last_left_out(call, repeats, wait, clock):
         wait()
         times.append(clock() - start)
     return 1000 * statistics.median(times or [0.0])
+
+
+@wrong("stopwatch", "whole-loop")
+def since_the_start(call, repeats, wait, clock):
+    call(), call(), wait()
+    start, times = clock(), []
+    for _ in range(repeats):
+        call()
+        wait()
+        times.append(clock() - start)
+    return 1000 * statistics.median(times)
+
+
+@wrong("stopwatch", "no-warm-up")
+def warm_ups_counted(call, repeats, wait, clock):
+    return watch(0)(call, repeats + 2, wait, clock)
 
 
 @wrong("stopwatch", "call-inside-out")
@@ -425,6 +445,13 @@ for kind, style, answer in (
             [c(F.pad(part, (0, 0, 1, 1), "replicate"))[:, :, 1:-1] for part in x.split(rows, 2)], 2
         ),
     ),
+    (
+        "no-neighbours",
+        "chunks of another height",
+        lambda c, x, rows: torch.cat([c(part) for part in x.chunk(rows, 2)], 2),
+    ),
+    ("joined-along-another-axis", "columns", lambda c, x, rows: torch.cat([c(part) for part in x.split(rows, 3)], 3)),
+    ("bias-lost", "", lambda c, x, rows: strips()(c, x, rows) - c.bias.view(1, -1, 1, 1)),
     ("no-neighbour-above", "", strips(0, 1)),
     ("no-neighbour-below", "", strips(1, 0)),
     ("neighbours-kept", "", strips(keep=lambda rows: rows + 2, skip=0)),
