@@ -155,17 +155,13 @@ def _recognised(look: Look, results: list[float], target: list[float], logs: lis
     )
     best: tuple[str, ...] | None = None
     whole = len({log.count("clock") for log in logs}) == 1  # as many looks at the clock, however many calls
-    for number, before, after, summary, settle, unit in itertools.product(
-        (2, 0, 1, 3, 5, -2, -1),
-        (True, False),
-        (True, False),
-        [""] if whole else SUMMARIES,
-        (True, False),
-        (1000, 1, 1e6, 1e9),
+    for number, before, after, summary, settle in itertools.product(
+        (2, 0, 1, 3, 5, -2, -1), (True, False), (True, False), [""] if whole else SUMMARIES, (True, False)
     ):
         warmups, more = max(number, 0), max(-number, 0)  # below zero: so many warm-ups are counted
-        made = [unit * _measured(repeats + more, warmups, before, after, summary, whole, settle) for repeats in REPEATS]
-        if _equal(results, made):
+        made = [_measured(repeats + more, warmups, before, after, summary, whole, settle) for repeats in REPEATS]
+        unit = min((1000, 1, 1e6, 1e9), key=lambda unit: abs(math.log(max(abs(results[0] / (unit * made[0])), 1e-300))))
+        if _equal(results, [unit * value for value in made]):
             faults = (
                 ("whole-loop" if whole else "",),
                 ("not-waited-for-the-end" if not after else "",),
