@@ -217,6 +217,8 @@ def _step(sources: Three, factors: Three, shifts: Three) -> str:
             ("divided-twice", 1 / 255, m, tuple(255 * v for v in s)),
             *(("divided-by-another-number", 1 / number, m, s) for number in (256, 254, 128, 127.5, 100, 1000)),
             ("divided-by-another-number", 2 / 255, tuple(1 + v for v in m), s),
+            ("not-divided", 1 / 255, tuple(255 * v for v in m), s),
+            ("not-divided", 1 / 255, tuple(v / 255 for v in m), s),
             ("mean-missing", 1 / 255, noughts, s),
             ("std-missing", 1 / 255, m, ones),
             ("std-before-mean", 1 / 255, tuple(v * d for v, d in zip(m, s)), s),
@@ -248,7 +250,9 @@ def _step(sources: Three, factors: Three, shifts: Three) -> str:
             if kind in ("colours-reversed", "statistics-reversed") and not right:
                 return "colours-reversed"
             return kind
-    return "" if right else "colours-reversed"
+    if not right:
+        return "colours-reversed"
+    return "other-statistics" if np.allclose(factors, factors[0], 1e-4) else ""
 
 
 # 9.2
@@ -588,7 +592,7 @@ class _Norm(nn.Module):
     def __init__(self, model: nn.Module, dropout: float = 0.0, mean: float = 0.3) -> None:
         super().__init__()
         self.model, self.norm, self.dropout = model, nn.BatchNorm2d(5), nn.Dropout(dropout)
-        self.norm.running_mean.fill_(mean)
+        self.norm.running_mean.fill_(mean)  # type: ignore[union-attr]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.dropout(self.norm(self.model(x)))  # type: ignore[no-any-return]
@@ -721,6 +725,7 @@ CAUSES: tuple[tuple[str, str, str], ...] = (
     ("shapes-differ", "taller", ""),
     ("shapes-differ", "fewer", ""),
     ("shapes-differ", "one class", ""),
+    ("classes-only", "twice, scaled", "shifted"),
     ("tolerance-too-wide", "scaled, corner", "alternating"),
     ("difference-without-sign", "below", "above"),
     ("difference-without-sign", "above", "below"),

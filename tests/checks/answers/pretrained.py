@@ -96,6 +96,9 @@ for kind, style, answer in (
     ),
     ("one-mean-for-all", "average", steps(255, (sum(MEAN) / 3,) * 3, (sum(STD) / 3,) * 3)),
     ("one-mean-for-all", "first", steps(255, (MEAN[0],) * 3, (STD[0],) * 3)),
+    ("not-divided", "divided at the end", lambda p: (rgb(p) - three(MEAN)) / three(STD) / 255),
+    ("not-divided", "the mean in bytes", lambda p: (rgb(p) / 255 - 255 * three(MEAN)) / three(STD)),
+    ("other-statistics", "128", lambda p: (rgb(p) - 128) / 128),
     ("own-statistics", "by channel", lambda p: F.instance_norm(rgb(p))),
     ("own-statistics", "largest number", lambda p: (rgb(p) / rgb(p).max().clamp(max=250) - three(MEAN)) / three(STD)),
     ("own-statistics", "smallest and largest", lambda p: (rgb(p) - rgb(p).min()) / (rgb(p).max() - rgb(p).min())),
@@ -684,13 +687,12 @@ def left_in_eval(first, second):
 
 @wrong("same_function", "changes-the-models")
 def left_in_64_bits(first, second):
-    return with_copies(first.double().float(), second) if False else in_64_bits(first.double(), second.double())
+    return in_64_bits(first.double(), second.double())
 
 
 @wrong("same_function", "changes-the-models")
-def all_set_to_train(first, second):
+def weights_written_over(first, second):
     verdict = with_copies(first, second)
-    first.requires_grad_(False)
     for parameter in second.parameters():
         parameter.data.mul_(1.5)
     return verdict
