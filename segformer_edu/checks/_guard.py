@@ -134,12 +134,3 @@ def _states() -> list[tuple[Any, ...]]:
     if torch.cuda.is_initialized():
         states.append((torch.cuda.set_rng_state_all, torch.cuda.get_rng_state_all()))
     return states
-
-
-def _deterministic(on: bool, warn_only: bool) -> None:
-    """Set PyTorch's flags if they moved: the call imports a compiler, which takes seconds the first time."""
-    if (on, warn_only) != (
-        torch.are_deterministic_algorithms_enabled(),
-        torch.is_deterministic_algorithms_warn_only_enabled(),
-    ):
-        torch.use_deterministic_algorithms(on, warn_only=warn_only)
