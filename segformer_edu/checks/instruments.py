@@ -102,6 +102,7 @@ FIELD_HINTS = {
     "of a part of the unit?",
     "colours-left": "There are three fields, one for each colour. How does one number for each pixel come out?",
     "pictures-left": "There is a field for each picture. How are several made into one?",
+    "unit-changed": "The gradient is that of something made of the channels. Of which numbers does the text take it?",
     "logarithm-taken": "That is the field as it is drawn. Who takes the logarithm in this chapter?",
 }
 
@@ -169,6 +170,7 @@ def _fields(g: Tensor, images: Tensor) -> Iterator[tuple[str, Tensor]]:
         "largest-channel": [
             square.sum(2).amax(1).mean(0).sqrt(), square.amax((1, 2)).mean(0).sqrt(),
             square.sum(1).amax(1).mean(0).sqrt(), square.sum((1, 2)).amax(0).sqrt(), g.abs().amax((1, 2)).mean(0),
+            square.amax(2).sum(1).mean(0).sqrt(), g.abs().amax(2).sum(1).mean(0),
         ],
         "positive-part": [
             made for part in positive for made in (
@@ -229,6 +231,27 @@ def _drawn(g: Tensor) -> list[Tensor]:
     return [torch.stack(chosen).mean(0).sqrt() for chosen in product(*mixed)]
 
 
+def _other_units(model: nn.Module, images: Tensor, centre: tuple[int, int]) -> Iterator[tuple[str, Tensor]]:
+    """Yield the fields of numbers that are made of the unit's channels."""
+    row, column = centre
+    for made in (
+        lambda unit: unit.norm(dim=1, keepdim=True),
+        lambda unit: unit.square().sum(1, keepdim=True),
+        lambda unit: unit.softmax(1),
+        lambda unit: unit.log_softmax(1),
+        lambda unit: unit.amax(1, keepdim=True),
+        lambda unit: unit.relu(),
+        lambda unit: unit.abs().sum(1, keepdim=True),
+        lambda unit: unit.square(),
+    ):
+        x = images.clone().requires_grad_()
+        each = made(model(x)[:, :, row, column]).sum(0)
+        g = torch.stack([torch.autograd.grad(channel, x, retain_graph=True)[0] for channel in each], dim=1)
+        yield "unit-changed", field(g)
+        yield "unit-changed", g.abs().sum((1, 2)).mean(0)
+        yield "unit-changed", g.square().sum((1, 2)).mean(0)
+
+
 def _units(model: nn.Module, images: Tensor, centre: tuple[int, int]) -> Iterator[tuple[str, Tensor]]:
     """Yield the fields of other places of the map."""
     with torch.no_grad():
@@ -266,7 +289,7 @@ def effective_field(look: Look, answer: Any) -> None:
         look.wrong("signs-drawn", "Two calls may give two results: random numbers were drawn.")
     look.side_effects(answer, model, images.clone())
     look.done("no side effects")
-    candidates = chain(_fields(g, images), _units(model, images, (2, 3)))
+    candidates = chain(_fields(g, images), _other_units(model, images, (2, 3)), _units(model, images, (2, 3)))
     tell(look, yours, field(g), candidates, "two pictures of 9×14")
     look.done("two pictures")
     other = random(3, 3, 12, 7, seed=4)
@@ -298,6 +321,11 @@ RATE_HINTS = {
     "too-long": "There are more numbers than distances asked for. Which two do not belong to the list?",
     "rounded-away": "Each rate is 0 or 1. What kind of division makes whole numbers?",
     "void-is-wrong": "Pixels without a class are counted as mistakes. How can a pixel be wrong that has no class?",
+    "one-picture": "Only one picture has a say. Where do the others come in?",
+    "other-void": "You leave out another number than void. Which number has a pixel without a class?",
+    "wrong-over-right": "You divide by the pixels that are right. Of which pixels is the rate a share?",
+    "last-distance-missing": "The list ends too early. Is the distance that `most` names part of it?",
+    "guard-in-every-rate": "What guards the division changes all rates a little. Where alone should it act?",
     "per-cent": "Your numbers are per cent. What did the exercise ask for?",
 }
 
@@ -357,6 +385,11 @@ def _wrong_rates(prediction: Tensor, masks: Tensor, distance: Tensor) -> Iterato
         "inverted": [p / m.clamp(min=1), (p / m).nan_to_num(0)],
         "rounded-away": [rate.floor(), rate.round()],
         "per-cent": [100 * rate],
+        "one-picture": [part for one in zip(prediction, masks, distance) for part in _of_each(*(t[None] for t in one))],
+        "other-void": [_other_void(prediction, masks, distance, label) for label in (0, 1, 2, 3)],
+        "wrong-over-right": [m / (p - m).clamp(min=1), (m / (p - m)).nan_to_num(0)],
+        "last-distance-missing": [torch.cat([rate[:-1], torch.zeros(1)])],
+        "guard-in-every-rate": [m / (p + small) for small in (1.0, 0.1, 0.01, 1e-3, 1e-4)],
         "iou-not-rate": _ious(prediction, masks, distance),
     }  # fmt: skip
     for kind, rates in many.items():
@@ -370,6 +403,15 @@ def _of_each(prediction: Tensor, masks: Tensor, distance: Tensor) -> list[Tensor
     rates = torch.stack([(mistakes / pixels.clamp(min=1))[1:-1] for mistakes, pixels in each])
     there = torch.stack([pixels[1:-1] > 0 for _, pixels in each])
     return [rates.mean(0), rates.sum(0) / there.sum(0).clamp(min=1), rates.sum(0)]
+
+
+def _other_void(prediction: Tensor, masks: Tensor, distance: Tensor, label: int) -> Tensor:
+    """Return the rates where another class than void is left out."""
+    known = masks != label
+    mistakes, pixels = (
+        distance[where].bincount(minlength=MOST + 2)[1:-1].double() for where in (known & (prediction != masks), known)
+    )
+    return mistakes / pixels.clamp(min=1)
 
 
 def _ious(prediction: Tensor, masks: Tensor, distance: Tensor) -> list[Tensor]:
@@ -396,7 +438,12 @@ def error_by_distance(look: Look, answer: Any) -> None:
     look.done("runs")
     if yours.is_complex() or yours.dtype == torch.bool:
         look.wrong("wrong-dtype", f"The rates are {yours.dtype}.")
-    look.shape(yours, (MOST,), "one rate for each distance", {"too-long": (MOST + 2,), "starts-at-zero": (MOST + 1,)})
+    look.shape(
+        yours,
+        (MOST,),
+        "one rate for each distance",
+        {"too-long": (MOST + 2,), "last-distance-missing": (MOST - 1,), "starts-at-zero": (MOST + 1,)},
+    )
     look.side_effects(answer, *(part.clone() for part in given), MOST)
     look.done("shape, no side effects")
     mistakes, pixels = _rates(*given)

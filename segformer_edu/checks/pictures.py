@@ -125,6 +125,9 @@ WORST_HINTS = {
     "all-of-them": "How many pictures are asked for, and how many have you?",
     "unlabelled-picture": "One picture has no labelled pixel at all. Which share of nothing is wrong, and should it be "
     "among the worst?",
+    "count-off-by-one": "Your list is one place too long, too short, or begins one place too late. Where does it "
+    "begin and end?",
+    "class-left-out": "The pixels of one class have no say. Which number marks those that have none?",
     "count-fixed": "The length of the list does not follow the argument. Where is it written down?",
     "ties-turned-round": "Two pictures have the same share. Which of them should come first?",
     "mean-over-classes": "You take a mean over classes. Is the share asked for one of classes or of pixels?",
@@ -227,6 +230,12 @@ def _lists(given: Case, count: int) -> Iterator[tuple[str, list[int]]]:
     yield "counts-from-one", [place + 1 for place in target]
     yield "all-of-them", ranked(right, everything)
     yield "first-of-all", list(range(count))
+    yield "count-off-by-one", ranked(right, count + 1)
+    yield "count-off-by-one", ranked(right, count - 1)
+    yield "count-off-by-one", ranked(right, count + 1)[1:]
+    for label in (0, 1):
+        without = Case(given.predictions, [mask.where(mask != label, VOID) for mask in given.masks])
+        yield "class-left-out", ranked(shares(without), count)
     for worse in (shares(given, void=True, total=True), shares(given, total=True), shares(given, number=True), ious):
         yield "best-first", ranked([-value for value in worse], count)
 
@@ -316,6 +325,7 @@ FOLD_HINTS = {
     "changes-from-call-to-call": "Two calls with the same names gave other parts. What was drawn anew?",
     "no-group-passes": "A name without a group went through silently. What should happen to it?",
     "wrong-error": "The function stops, but with another kind of error. Which one does the text raise?",
+    "expression-fixed": "Your function works for plants alone. Where is it written down what a group is called?",
     "too-many-parts": "There were fewer groups than parts. What should the function say then?",
     "appearance-order-needed": "The parts are right only where the pictures of a group stand next to each other. By "
     "what do you tell the groups apart?",
@@ -385,6 +395,9 @@ def _listed(answer: Callable[..., Any]) -> Callable[..., Any]:
 def _other_expression(look: Look, answer: Callable[..., Any]) -> None:
     """Films instead of plants: another expression, and groups of one picture."""
     names = [f"{film}_f{frame:03}.png" for film in ("0016E5", "0006R0", "0001TP", "seq05") for frame in (3, 33, 63)]
+    made = look.attempt(_listed(answer), list(names), r"^[^_]+", 2)
+    if isinstance(made, Failure):
+        look.wrong("expression-fixed", f"With names such as 0016E5_f003.png and an expression for the film: {made}")
     parts = _read(look, answer, names, r"^[^_]+", 2)
     for train, judge in parts:
         films = [{names[place].split("_")[0] for place in side} for side in (train, judge)]

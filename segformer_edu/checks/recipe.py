@@ -11,7 +11,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from segformer_edu.checks._candidates import tell
-from segformer_edu.checks.core import Failure, Look, close, exercise, random
+from segformer_edu.checks.core import Failure, Look, close, exercise, random, relation
 from segformer_edu.checks.numbers import Quantity, predictions, puzzle_of
 from segformer_edu.data.labels import VOID
 
@@ -132,6 +132,7 @@ def _normalisations(weights: Tensor, shares: Tensor) -> Iterator[tuple[str, Tens
     ):  # fmt: skip
         yield "other-normalisation", weights / scale
     yield "other-normalisation", weights.softmax(0)
+    yield "other-normalisation", len(weights) * weights.softmax(0)
     yield "other-normalisation", weights - weights.mean() + 1
     yield "other-normalisation", (weights - weights.mean()) / weights.std()
     yield "other-normalisation", (weights - weights.min()) / (weights.max() - weights.min())
@@ -155,6 +156,8 @@ def _exponents(masks: Tensor, classes: int, power: float) -> Iterator[tuple[str,
     weights = _enet(shares)
     yield "exponent-ignored", _mean_one(weights)
     yield "power-after-the-mean", _mean_one(weights) ** power
+    yield "exponent-elsewhere", power * _mean_one(weights)
+    yield "not-normalised", weights**power
     for made in (
         _enet(shares**power), 1 / torch.log((1.02 + shares) ** power), 1 / torch.log(1.02**power + shares),
         weights ** (1 / power), weights ** (-power), weights * power, weights**power * power, _enet(shares * power),
@@ -319,6 +322,7 @@ ROUND_HINTS = {
     "scaled-every-round": "How often is the matrix divided by its norm: once, or in every round?",
     "coefficients-exchanged": "Each coefficient has its power. Which of the three belongs to the product of five "
     "matrices?",
+    "other-coefficients": "The three products are there, with other factors. Which three numbers does the stub give?",
     "coefficient-sign": "One of the three coefficients is negative. Is its sign there once, or twice?",
     "term-missing": "The polynomial has three terms. Which of them does your round leave out?",
     "powers-of-entries": "You raise the entries to a power, one by one. What is the product of a matrix with itself?",
@@ -408,6 +412,15 @@ def _scales(matrix: Tensor) -> Iterator[tuple[str, Tensor]]:
         yield "other-norm", scale
 
 
+def _spanned(matrix: Tensor, yours: Tensor, steps: int) -> Iterator[tuple[str, Tensor]]:
+    """Yield what one round with any three coefficients comes nearest to."""
+    x = matrix / matrix.norm()
+    powers = torch.stack([x, x @ x.mT @ x, x @ x.mT @ x @ x.mT @ x]).flatten(1).T
+    if steps == 1 and relation(yours, _rounds(matrix, 1))[0] == "unknown" and bool(yours.isfinite().all()):
+        found = powers @ torch.linalg.lstsq(powers, yours.reshape(-1, 1)).solution
+        yield "other-coefficients", found.view_as(matrix)
+
+
 def _polar(matrix: Tensor) -> Tensor:
     u, _, v = torch.linalg.svd(matrix, full_matrices=False)
     nearest: Tensor = u @ v
@@ -430,6 +443,8 @@ def _ways(matrix: Tensor, steps: int) -> Iterator[tuple[str, Tensor]]:
     for count in range(max(0, steps - 2), steps):
         yield "round-too-few", _rounds(matrix, count)
     yield "rounds-fixed", _rounds(matrix, 5)
+    for more in (1.0, 1e-2, 1e-3):
+        yield "other-norm", _rounds(matrix, steps, matrix.norm() + more)
     yield "exact-decomposition", _polar(matrix)
     right = _rounds(matrix, steps)
     yield "scaled-back", right * matrix.norm()
@@ -446,7 +461,15 @@ def rounds(look: Look, answer: Any) -> None:
     _fitting(look, answer, wide)
     look.side_effects(answer, wide.clone(), 1)
     look.done("runs, no side effects")
-    for matrix, steps in ((wide, 1), (random(6, 6, seed=2), 1), (wide, 2), (tall, 1), (tall, 3), (wide, 5)):
+    for matrix, steps in (
+        (wide, 1),
+        (0.02 * wide, 1),
+        (random(6, 6, seed=2), 1),
+        (wide, 2),
+        (tall, 1),
+        (tall, 3),
+        (wide, 5),
+    ):
         yours = _rounded(look, answer, matrix, steps)
         at = f"a matrix of {matrix.shape[0]}×{matrix.shape[1]}, {steps} round{'s' if steps > 1 else ''}"
         target = _rounds(matrix, steps)
@@ -454,7 +477,7 @@ def rounds(look: Look, answer: Any) -> None:
             candidates = [(kind, made) for kind, made in _ways(matrix, steps) if close(yours, made)]
             if not candidates and close(_bits(matrix, steps), yours, 0.04):
                 look.wrong("in-half-precision", f"The results differ in the third digit ({at}).")
-        tell(look, yours, target, _ways(matrix, steps), at)
+        tell(look, yours, target, [*_ways(matrix, steps), *_spanned(matrix, yours, steps)], at)
         look.done(at)
     yours = look.output(answer, 5 * wide)
     tell(look, yours, _rounds(wide, 5), [("rounds-fixed", _rounds(wide, n)) for n in range(12)], "no number of rounds")

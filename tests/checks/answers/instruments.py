@@ -184,6 +184,10 @@ FIELDS = {
     "colours-left": [field_with(lambda g: g.square().sum(1).mean(0).sqrt())],
     "pictures-left": [field_with(lambda g: g.square().sum((1, 2)).sqrt())],
     "logarithm-taken": [field_with(lambda g: (field(g) / field(g).max()).clamp(min=1e-4).log10())],
+    "unit-changed": [
+        field_with(field, lambda maps: centre_of(maps).norm(dim=1, keepdim=True)),
+        field_with(field, lambda maps: centre_of(maps.softmax(1))),
+    ],
     "all-zero": [field_with(lambda g: 0 * field(g))],
 }  # fmt: skip
 for kind, functions in FIELDS.items():
@@ -318,6 +322,13 @@ RATES = {
     "iou-not-rate": [by_iou],
     "rounded-away": [rates_with(lambda m, p: ring(m, p)[0] // ring(m, p)[1])],
     "void-is-wrong": [with_void, void_in_the_total],
+    "one-picture": [lambda *given: by_bincount(*(part[:1] for part in given[:3]), given[3])],
+    "other-void": [lambda prediction, masks, distance, most: by_bincount(
+        prediction, masks.where(masks != VOID, 99).where(masks != 0, VOID), distance, most)],
+    "wrong-over-right": [rates_with(lambda m, p: m[1:-1] / (p - m)[1:-1].clamp(min=1))],
+    "last-distance-missing": [rates_with(lambda m, p: (m / p.clamp(min=1))[1:-2]),
+                              rates_with(lambda m, p: torch.cat([(m / p.clamp(min=1))[1:-2], torch.zeros(1)]))],
+    "guard-in-every-rate": [rates_with(lambda m, p: (m / (p + 1))[1:-1])],
     "per-cent": [rates_with(lambda m, p: 100 * ring(m, p)[0] / ring(m, p)[1])],
 }  # fmt: skip
 for kind, functions in RATES.items():

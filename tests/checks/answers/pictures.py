@@ -145,6 +145,9 @@ WORST = {
     "counts-from-one": [worst_by(share, lambda order, count: [place + 1 for place in order[:count]])],
     "all-of-them": [worst_by(share, lambda order, count: order)],
     "unlabelled-picture": [worst_by(nan_share), worst_by(divides)],
+    "count-off-by-one": [worst_by(share, lambda order, count: order[: count + 1]),
+                         worst_by(share, lambda order, count: order[1 : count + 1])],
+    "class-left-out": [worst_by(lambda p, m: share(p, m.where(m != 0, VOID)))],
     "count-fixed": [worst_by(share, lambda order, count: order[:3])],
     "ties-turned-round": [
         lambda predictions, masks, count: [place for _, place in sorted(
@@ -371,6 +374,7 @@ FOLDS = {
     "changes-from-call-to-call": [folds_with(dealt=drawn)],
     "no-group-passes": [folds_with(lenient)],
     "wrong-error": [folds_with(unguarded)],
+    "expression-fixed": [folds_with(lambda names, together: groups_of(names, r"plant\d+"))],
     "too-many-parts": [too_many],
 }  # fmt: skip
 for kind, functions in FOLDS.items():

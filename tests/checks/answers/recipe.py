@@ -169,6 +169,7 @@ FUNCTIONS = {
         weights_with(power=lambda w, e: w * e + 0.0 if e == 1 else w ** (1 / e)),
         weights_with(power=lambda w, e: 1 / torch.log(1.02 + e * (torch.exp(1 / w) - 1.02))),
         weights_with(power=lambda w, e: w if e == 1 else w**-e),
+        lambda m, n, e=1.0: weights_with()(m, n) * e,
     ],
     "power-after-the-mean": [weights_with(power=lambda w, e: (w / w.mean()) ** e,
                                           scaled=lambda w, s: w)],
@@ -377,8 +378,11 @@ def wrong_side(matrix, steps=5):
 ROUNDS = {
     "wrong-side": [wrong_side],
     "not-turned-back": [not_turned_back],
-    "not-scaled": [rounds_with(lambda x: 1), rounds_with(lambda x: 1, lambda x, g: A * x + B * g @ x)],
+    "not-scaled": [rounds_with(lambda x: x.norm().clamp(min=1)),
+                   rounds_with(lambda x: 1), rounds_with(lambda x: 1, lambda x, g: A * x + B * g @ x)],
+    "other-coefficients": [rounds_with(one=lambda x, g: (15 * x - 10 * g @ x + 3 * g @ g @ x) / 8)],
     "other-norm": [
+        rounds_with(lambda x: x.norm() + 1),
         rounds_with(lambda x: torch.linalg.matrix_norm(x, 2).clamp(min=1e-7)),
         rounds_with(lambda x: x.abs().max().clamp(min=1e-7)),
         rounds_with(lambda x: x.norm(dim=1, keepdim=True).clamp(min=1e-7)),
