@@ -609,7 +609,7 @@ def _collapsed(look: Look, answer: Any, project: nn.ModuleList, fuse: nn.Conv2d)
 
 def _parts(project: nn.ModuleList, fuse: nn.Conv2d) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
     """The projections' matrices, and for each the piece of the fuse that it meets: the last map has the first piece."""
-    projections = [layer.weight.detach().flatten(1) for layer in project]  # type: ignore[operator, union-attr]
+    projections = [layer.weight.detach().flatten(1) for layer in project]  # type: ignore[operator]
     return projections, list(fuse.weight.detach().flatten(1).chunk(4, 1)[::-1])
 
 
@@ -668,7 +668,7 @@ def _which(
 
 def _constant(look: Look, bias: Any, project: nn.ModuleList, fuse: nn.Conv2d, told: str) -> None:
     _, pieces = _parts(project, fuse)
-    constants = [layer.bias.detach() for layer in project]  # type: ignore[operator, union-attr]
+    constants = [layer.bias.detach() for layer in project]  # type: ignore[operator]
     own = torch.zeros(fuse.out_channels, dtype=torch.float64) if fuse.bias is None else fuse.bias.detach()
     through = [F_i @ p for F_i, p in zip(pieces, constants)]
     target = torch.stack(through).sum(0) + own
