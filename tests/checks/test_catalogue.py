@@ -33,16 +33,16 @@ def state():
 
 @pytest.mark.parametrize("answer", answers(), ids=str)
 def test_answer_gets_its_own_hint(answer, record_property):
-    before, start = state(), time.perf_counter()
+    before, start = state(), time.process_time()
     result = check(answer.exercise, answer.value)
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     assert state() == before
     record_property("diagnosis", [answer.exercise, answer.kind or "right", result.kind or result.outcome, seconds])
     assert (result.outcome, result.kind) == (answer.outcome, answer.kind), str(result)
     known = {**WORDS, **COMMON, **hints_of(answer.exercise)} if answer.exercise in PREDICTIONS else None
     assert result.hint == (known or {**COMMON, **hints_of(answer.exercise)}).get(answer.kind, "")
     assert bool(result.remark) is answer.remark
-    assert seconds < 15  # 5 s on two free cores; others may be working beside
+    assert seconds < 5  # of the processor: other work beside it makes no check fail
 
 
 @pytest.mark.parametrize("name", sorted(ALL))
