@@ -48,6 +48,13 @@ FOLDER = Path(__file__).resolve().parents[1] / "notebooks" / "exercises"
 FENCE = re.compile(r"^```python(?: (\w+))?\n(.*?)^```\n?", re.M | re.S)
 COMPUTED = re.compile(r"\{\{(.+?)\}\}")
 LETTERS = "ABCD"
+ASSIGNMENT = {
+    "chapter": 0,
+    "name": "pooled_attention",
+    "title": "Assignment: cheaper keys, task 2",
+    "call": "checks.pooled_attention(PooledAttention)",
+}
+"""Of the page for teachers, which is no chapter."""
 
 
 @dataclass(frozen=True)
@@ -258,7 +265,7 @@ def calls() -> list[dict[str, Any]]:
         }
         for found in chapters()
         for index, task in enumerate(found.exercises, 1)
-    ]
+    ] + [ASSIGNMENT]
 
 
 def markdown(name: str, text: str) -> dict:

@@ -104,6 +104,15 @@ def left_alone() -> Iterator[io.StringIO]:
         yield printed
 
 
+def _deterministic(on: bool, warn: bool) -> None:
+    """Set the flag back where it was changed; to set it takes a second, since PyTorch imports its compiler for that."""
+    if (on, warn) != (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    ):
+        torch.use_deterministic_algorithms(on, warn_only=warn)
+
+
 def _states() -> list[tuple[Any, ...]]:
     """Return the global states: for each, what sets it, and what it is now."""
     torch_flags = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
@@ -114,7 +123,7 @@ def _states() -> list[tuple[Any, ...]]:
         (random.setstate, random.getstate()),
         (torch.set_default_dtype, torch.get_default_dtype()),
         (torch.set_grad_enabled, torch.is_grad_enabled()),
-        (lambda on, warn: torch.use_deterministic_algorithms(on, warn_only=warn), *torch_flags),
+        (_deterministic, *torch_flags),
         (setattr, backend, "deterministic", backend.deterministic),
         (setattr, backend, "benchmark", backend.benchmark),
         (torch.autograd.set_detect_anomaly, torch.is_anomaly_enabled()),

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.overrides import TorchFunctionMode
 
 from segformer_edu.checks.core import Failure, Look, close, exercise, random, short
 from segformer_edu.checks.numbers import Quantity, predictions, puzzle_of
@@ -41,6 +41,12 @@ HINTS = {
     "channels-do-not-mix": "Some outputs depend on a few input channels alone. Which part lets all the channels meet?",
     "pointwise-missing": "Each filter's result comes out as it is. Who mixes the channels, and makes their number "
     "another?",
+    "mixed-before-too": "The channels are mixed before they are filtered, and again afterwards. Which mixture is "
+    "asked for?",
+    "weights-all-equal": "All weights begin with the same number, so all filters learn the same. Who set them so?",
+    "factor-inside": "There is a factor that is no weight. Which line scales the result, or changes the number of "
+    "channels?",
+    "stride-one-axis": "The map shrinks along one axis alone. How many axes has a step?",
     "filter-shared": "Every channel meets the same filter. How many filters should there be?",
     "rows-and-columns": "A filter is split into a column and a row. Which two things does a separable convolution "
     "take apart?",
@@ -88,6 +94,7 @@ def ds_conv2d(look: Look, answer: Any) -> None:
     look.done("no side effects")
     for words, part in {
         "linear": lambda: _linear(look, module, x),
+        "random weights": lambda: _random_weights(look, module),
         "one filter a channel, then a mixture": lambda: _structure(look, answer, module),
         "values at the border and inside": lambda: _border(look, module, x),
         "biases": lambda: _biases(look, answer),
@@ -168,8 +175,19 @@ def _shapes(look: Look, answer: Any) -> None:
         sizes = [(rule(h, k, p, s), rule(w, k, p, s)) for _, _, k, p, s, h, w in CASES]
         if sizes == [tuple(shape[2:]) for shape in found]:
             look.wrong(kind, told)
+    for axis in (2, 3):
+        steps = [case[4] if a == axis else 1 for case in CASES for a in (2, 3)]
+        lengths = [_size(n, k, p, s) for n, k, p, s in _sides(steps)]
+        if lengths == [n for shape in found for n in shape[2:]]:
+            look.wrong("stride-one-axis", told)
     exchanged = all(sorted(shape) == sorted(expected) for shape, expected in zip(found, wanted))
     look.wrong("axes-exchanged" if exchanged else "wrong-shape", told)
+
+
+def _sides(steps: list[int]) -> list[tuple[int, int, int, int]]:
+    """Return length, kernel, padding and step of each side of each case."""
+    sides = [(n, kernel, padding) for _, _, kernel, padding, _, *size in CASES for n in size]
+    return [(*side, step) for side, step in zip(sides, steps)]
 
 
 def _linear(look: Look, module: nn.Module, x: torch.Tensor) -> None:
@@ -199,9 +217,25 @@ def _impulse(
     return y[:, :, around, around].flip(2, 3).transpose(0, 1), zero
 
 
+def _ones(look: Look, answer: Any) -> torch.Tensor:
+    """Return the equal dense convolution's weight when each weight of the module is 1."""
+    plain = look.construct(answer, 6, 11, 3, padding=1, bias=False)
+    with torch.no_grad():
+        for parameter in plain.parameters():
+            parameter.fill_(1)
+    return _impulse(look, plain, 6, 3, 1)[0][:, :, 2:-2, 2:-2]
+
+
 def _rank(matrices: torch.Tensor) -> int:
     """Return the largest rank of some matrices (…, rows, columns)."""
     return int(torch.linalg.matrix_rank(matrices, rtol=1e-9).max())
+
+
+def _random_weights(look: Look, module: nn.Module) -> None:
+    """End where a weight begins with one number for all: impulses tell nothing then."""
+    for name, parameter in module.named_parameters():
+        if parameter.numel() > 17 and bool((parameter == parameter.flatten()[0]).all()):
+            look.wrong("weights-all-equal", f"All numbers of `{name}` are {float(parameter.flatten()[0].detach()):g}.")
 
 
 def _structure(look: Look, answer: Any, module: nn.Module) -> None:
@@ -217,11 +251,14 @@ def _structure(look: Look, answer: Any, module: nn.Module) -> None:
     if int(reached.min()) < 11:
         seen = f"A changed number in one input channel reaches {int(reached.min())} of the 11 output channels."
         look.wrong("channels-do-not-mix", seen)
-    count = sum(p.numel() for p in module.parameters())
     matrices = weight.flatten(2)  # (11, 6, 9)
     filters, mixtures = _rank(matrices.transpose(0, 1)), _rank(matrices)
     if filters > 1:
-        _not_separable(look, filters, mixtures, count)
+        _not_separable(look, module, filters, mixtures)
+    if not close(_ones(look, answer), torch.ones(11, 6, 3, 3, dtype=torch.float64)):
+        look.wrong(
+            "factor-inside", "With every weight set to 1, a changed number should come out as it is, in nine places."
+        )
     equal = look.construct(answer, 6, 6, 3, padding=1, bias=False)
     if _rank(_impulse(look, equal, 6, 3, 1)[0].flatten(2).transpose(0, 1)) > 1:
         look.wrong("residual-inside", "With as many channels out as in, one channel is filtered in more than one way.")
@@ -231,14 +268,20 @@ def _structure(look: Look, answer: Any, module: nn.Module) -> None:
         look.wrong("rows-and-columns", "Each filter is a column times a row: its matrix of 3×3 has rank 1.")
 
 
-def _not_separable(look: Look, filters: int, mixtures: int, count: int) -> None:
+def _not_separable(look: Look, module: nn.Module, filters: int, mixtures: int) -> None:
     """One input channel is filtered in several ways: say why."""
+    count = sum(p.numel() for p in module.parameters())
     seen = f"One input channel is filtered in {filters} ways, and should be in one. {count} parameters; 137 are enough."
     if mixtures == 1:
         look.wrong("pointwise-first", f"The mixed channels are filtered: each output has one filter. {seen}")
+    depthwise = [
+        m for m in module.modules() if isinstance(m, nn.Conv2d) and m.groups == m.in_channels == m.out_channels
+    ]
+    if any(m.groups > 1 and m.kernel_size != (1, 1) for m in depthwise) or (filters == 6 and count < 9 * 36):
+        look.wrong("mixed-before-too", seen)
     if filters > 6:
         look.wrong("one-dense-convolution", seen)
-    if filters == 6 and count >= 9 * 36:
+    if filters == 6:
         look.wrong("groups-forgotten", seen)
     multiple = count in {6 * m * (9 + b) + 11 * (6 * m + b) for m in range(2, 10) for b in (0, 1)}
     look.wrong("several-filters-a-channel" if multiple else "too-few-groups", seen)
@@ -299,17 +342,31 @@ def _strided(look: Look, answer: Any) -> None:
             look.wrong(
                 "stride-by-pooling", f"With stride {stride} the values are not those at every {stride}nd or rd place."
             )
-    if _work(look, strided, x) > 0.5 * _work(look, whole, x):
+    if _work(look, strided, x) > 0.25 * _work(look, whole, x):
         look.remark(
             "The numbers are the same with the stride on either part. But here one part computes every place, of which "
             "most are thrown away: which part could take the steps, so that this work is never done?"
         )
 
 
+class _Numbers(TorchFunctionMode):
+    """Counts the numbers that convolutions and products give: what of it is thrown away, somebody has computed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor) and re.search("conv|unfold|einsum|mul|mm|linear|dot", func.__name__):
+            self.count += result.numel()
+        return result
+
+
 def _work(look: Look, module: nn.Module, x: torch.Tensor) -> int:
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+    with _Numbers() as numbers, torch.no_grad():
         look.output(module, x)
-    return int(counter.get_total_flops())
+    return int(numbers.count)
 
 
 # 1.2

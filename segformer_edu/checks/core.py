@@ -36,7 +36,6 @@ How to add an exercise:
 
 from __future__ import annotations
 
-import copy
 import linecache
 import sys
 import traceback
@@ -217,9 +216,13 @@ class Look:
         return self.call(made.double, told=f"{told}.double()")  # type: ignore[no-any-return]
 
     def output(
-        self, function: Callable[..., Any], *args: Any, told: str = "", dtype: Any = torch.float64
+        self, function: Callable[..., Any], *args: Any, told: str = "", dtype: Any = torch.float64, copies: bool = True
     ) -> torch.Tensor:
-        """Call the reader's module or function; return its tensor. Ends where it is no tensor, or of another dtype."""
+        """Call the reader's module or function; return its tensor. Ends where it is no tensor, or of another dtype.
+
+        It gets copies of the tensors: a later probe meets them as they were.
+        """
+        args = tuple(arg.clone() if copies and isinstance(arg, torch.Tensor) else arg for arg in args)
         if isinstance(function, nn.Module):
             told = told or call_in_words(type(function), args, {}).replace("(", ".forward(", 1)
             value = self._through(function, args, told)
@@ -273,19 +276,23 @@ class Look:
 
     def side_effects(self, function: Callable[..., Any], *args: Any) -> None:
         """End where a call changes its arguments, draws random numbers, or gives two results for the same input."""
-        before, state = copy.deepcopy(args), torch.get_rng_state()
-        first = self.output(function, *args, dtype=None).detach().clone()
+        before, state = args, torch.get_rng_state()
+        args = tuple(arg.detach().clone() if isinstance(arg, torch.Tensor) else arg for arg in before)
+        first = self.output(function, *args, dtype=None, copies=False).detach().clone()
         if any(isinstance(a, torch.Tensor) and not same(a, b) for a, b in zip(args, before)):
             self.wrong("changes-input", "The tensor that went in holds other numbers after the call.")
         drew = not torch.equal(state, torch.get_rng_state())
         torch.manual_seed(1)
-        second = self.output(function, *args, dtype=None).detach()
+        second = self.output(function, *before, dtype=None).detach()
         if not same(first, second):
             kind = "not-deterministic"
             if isinstance(function, nn.Module):
                 kind = "weights-in-forward" if not list(function.parameters()) else kind
                 kind = "keeps-state" if not drew else kind
             self.wrong(kind, "Two calls with the same input gave two results.")
+        others = [a.flip(0) * 2 + 1 if isinstance(a, torch.Tensor) and a.is_floating_point() else a for a in before]
+        if bool(first.any()) and same(first, self.output(function, *others, dtype=None).detach()):
+            self.wrong("keeps-state", "Another input gave the very same result.")
         if drew:
             self.wrong("draws-random-numbers", "After the call the global generator stands elsewhere than before.")
 

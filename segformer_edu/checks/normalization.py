@@ -40,6 +40,14 @@ HINTS = {
     "divide by?",
     "length-not-divided": "You divide by a length. How does the length of a vector grow with the number of channels?",
     "other-spread": "The spread is measured in another way. Which measure stands in the formula?",
+    "input-added": "The normalised map is there, and the input, or its mean, is in the result too. Who adds it?",
+    "spread-not-centred": "The mean is taken off the result, but the spread still knows of it. Of which numbers is "
+    "it the spread?",
+    "multiplied": "Ten times the input gives a hundred times the result. Is the spread on the right side of the line?",
+    "brackets": "Only the mean is divided. What should be finished before the division?",
+    "normalised-twice": "What is normalised is normalised again. How often does eps come in?",
+    "changed-afterwards": "Something is done to the normalised numbers that no scale and no shift does. Which line "
+    "comes after?",
     "g-starts-at-zero": "A fresh norm gives zeros, whatever comes in. At which value should a scale begin?",
     "b-starts-elsewhere": "A fresh norm adds something. At which value should a shift begin?",
     "weights-start-elsewhere": "A fresh norm should only normalise. At which values do its scale and its shift begin?",
@@ -100,7 +108,8 @@ def divisions(centred: Tensor, variance: Tensor, eps: float) -> Iterator[tuple[s
     yield "eps-elsewhere", centred / std + eps
     yield "eps-elsewhere", (centred + eps) / std
     yield "eps-elsewhere", (centred + eps) / (std + eps)
-    yield "eps-elsewhere", centred / (std + 2 * eps)
+    for small in (2 * eps, eps**2, eps**0.5, -eps):
+        yield "eps-elsewhere", centred / (std + small)
     yield "eps-elsewhere", centred / ((variance + eps).sqrt() + eps)
     for small in (eps, 0.0):
         yield "root-forgotten", centred / (variance + small)
@@ -116,8 +125,8 @@ def candidates(x: Tensor, eps: float) -> Iterator[tuple[str, Tensor]]:
         for one, another in product(many, spreads):
             centred, variance = normalised(x, one, another)
             count = variance.new_tensor([x.shape[axis] for axis in another]).prod()
-            factors = {"": 1, "n-minus-one": count / (count - 1), "length-not-divided": count}
-            for changed, factor in factors.items() if kind == other else [("", 1)]:
+            factors = {"": count / count, "n-minus-one": count / (count - 1), "length-not-divided": count}
+            for changed, factor in list(factors.items())[: 3 if kind == other else 1]:
                 for division, result in divisions(centred, factor * variance, eps):
                     yield name or changed or division, result
     centred, variance = normalised(x)
@@ -125,9 +134,20 @@ def candidates(x: Tensor, eps: float) -> Iterator[tuple[str, Tensor]]:
     for result in (x / (std + eps), x / std, x / (variance + eps).sqrt(), mean / (std + eps)):
         yield "mean-not-subtracted", result
     square = x.square().mean(1, keepdim=True)
-    for result in (x / (square.sqrt() + eps), x / (square + eps).sqrt(), x / (x.norm(dim=1, keepdim=True) + eps)):
+    for result in (
+        x / square.sqrt(),
+        x / (square.sqrt() + eps),
+        x / (square + eps).sqrt(),
+        x / (x.norm(dim=1, keepdim=True) + eps),
+    ):
         yield "mean-not-subtracted", result
     yield "mean-not-subtracted", x / x.norm(dim=1, keepdim=True)
+    for small in (eps, 0.0):
+        yield "spread-not-centred", centred / (square.sqrt() + small)
+        yield "brackets", x - mean / (std + small)
+        yield "multiplied", centred * (std + small)
+    yield "spread-not-centred", centred / (square + eps).sqrt()
+    yield "normalised-twice", reference(reference(x, eps), eps)
     yield "length-not-divided", centred / (std * channels + eps)
     yield "length-not-divided", centred / (std / channels**0.5 + eps)
     yield "other-spread", centred / (centred.abs().mean(1, keepdim=True) + eps)
@@ -216,19 +236,70 @@ def _fresh_values(look: Look, module: nn.Module, fresh: nn.Module, x: Tensor) ->
                     "The result is the one that this mistake gives, to the last digits.",
                     differences(yours, target),
                 )
-        places = (0, 2, 3)
-        flat = target - target.mean(places, keepdim=True)
-        scale = (yours * flat).sum(places, keepdim=True) / flat.square().sum(places, keepdim=True)
-        if close(yours, scale * flat + yours.mean(places, keepdim=True)):
-            look.wrong(
-                "weights-start-elsewhere", "A fresh norm scales or shifts the normalised map by numbers of its own."
-            )
+        _affine(look, module, yours, target)
+        _other_values(look, module, yours, target, x)
         look.values(yours, target)
     faint = 1e-5 * x
     if not close(look.output(fresh, faint).detach(), reference(faint, 1e-5)):
         look.wrong(
             "eps-default", "With eps given the values are right; with the default they are not, for a faint map."
         )
+
+
+def _affine(look: Look, module: nn.Module, yours: Tensor, target: Tensor) -> None:
+    """End where the result is the normalised map, close to it, or a multiple of it, channel by channel."""
+    if float((yours - target).abs().max()) <= LOOSE * float(target.abs().max()):
+        look.values(yours, target)
+    factor = float((yours * target).sum() / target.square().sum())
+    begins = any(close(parameter.detach(), torch.full_like(parameter, factor)) for parameter in module.parameters())
+    if close(yours, factor * target) and not begins:
+        look.wrong("scaled-by-constant", f"Every number is {factor:.4g} times the target.", differences(yours, target))
+    places = (0, 2, 3)
+    flat = target - target.mean(places, keepdim=True)
+    scale = (yours * flat).sum(places, keepdim=True) / flat.square().sum(places, keepdim=True)
+    if close(yours, scale * flat + yours.mean(places, keepdim=True)):
+        look.wrong("weights-start-elsewhere", "A fresh norm scales or shifts the normalised map by numbers of its own.")
+
+
+def _other_values(look: Look, module: nn.Module, yours: Tensor, target: Tensor, x: Tensor) -> None:
+    """The values are those of no known mistake: ask what they depend on."""
+    table, added = differences(yours, target), yours - target
+    for part in (x, x - normalised(x)[0]):
+        if close(added, (added * part).sum() / part.square().sum() * part):
+            look.wrong(
+                "input-added", "The result is the normalised map, and the input or its mean is added to it.", table
+            )
+    with torch.no_grad():
+        one, pixel = x.clone(), x.clone()
+        one[1] = one[1] * 3 + 1
+        pixel[:, :, 2, 3] = pixel[:, :, 2, 3] * 3 + 1
+        others, neighbours = look.output(module, one) - yours, look.output(module, pixel) - yours
+        shifted, scaled = look.output(module, x + 5), look.output(module, 10 * x)
+    if not close(others[0] + 1, torch.ones_like(others[0])):
+        look.wrong("over-the-batch", "Another picture of the batch changes the result of the first one.", table)
+    neighbours[:, :, 2, 3] = 0
+    if not close(neighbours + 1, torch.ones_like(neighbours)):
+        look.wrong("several-pixels", "Another pixel changes the result of this one.", table)
+    _invariances(look, yours, target, shifted, scaled)
+
+
+def _invariances(look: Look, yours: Tensor, target: Tensor, shifted: Tensor, scaled: Tensor) -> None:
+    """Each pixel stands for itself: ask what a shift and a factor of its channels do."""
+    mean, table = float(yours.mean(1).abs().max()), differences(yours, target)
+    order = target.flatten().argsort()
+    if close(yours.abs(), target.abs()) or (
+        bool((yours.flatten()[order].diff() >= 0).all()) and not close(scaled, 10 * yours)
+    ):
+        look.wrong("changed-afterwards", "The result follows from the normalised map, number by number.", table)
+    if not close(shifted, yours):
+        kind = "mean-not-subtracted" if mean > 1e-6 else "spread-not-centred"
+        look.wrong(kind, "Adding the same number to all channels of every pixel changes the result.", table)
+    if close(scaled, 10 * yours):
+        look.wrong("not-divided", "Ten times the input gives ten times the result.", table)
+    if float(scaled.abs().max()) > 20 * float(yours.abs().max()):
+        look.wrong("multiplied", "Ten times the input gives far more than ten times the result.", table)
+    if mean > 1e-6:
+        look.wrong("mean-not-subtracted", "The mean of a pixel's result is not 0.", table)
 
 
 def _scale_and_shift(look: Look, module: nn.Module, x: Tensor) -> None:
@@ -296,6 +367,12 @@ def _special(look: Look, answer: Any, fresh: nn.Module) -> None:
         look.wrong("single-channel", "With one channel the result of a fresh norm should be 0 everywhere.")
     x = random(1, 6, 1, 1, seed=3)
     look.values(look.output(fresh, x), reference(x, 1e-5), at="one pixel")
+    spike = torch.zeros(1, 37, 2, 1, dtype=torch.float64)
+    spike[:, 3] = 1000
+    yours = look.output(look.construct(answer, 37), spike).detach()
+    if not close(yours, reference(spike, 1e-5)):
+        kind = "changed-afterwards" if close(yours[:, :3], reference(spike, 1e-5)[:, :3]) else "unknown"
+        look.wrong(kind, "A pixel with one very large channel among 37 gives something else.")
     flat = torch.full((1, 6, 1, 1), 2.0, dtype=torch.float64, requires_grad=True)
     yours = look.output(fresh, flat)
     if not bool(yours.isfinite().all()):
@@ -358,21 +435,50 @@ def deviation(look: Look, answer: Any) -> None:
         "mean-not-subtracted": x.square().mean(1, keepdim=True).sqrt(),
         "other-spread": centred.abs().mean(1, keepdim=True),
     }
-    _spread_values(look, yours.detach(), target, variance, wrong)
+    _spread_values(look, answer, x, yours.detach(), target, variance, wrong)
     _faint(look, answer)
     look.done("values, of faint pixels too")
     _safe_gradient(look, answer, x)
     look.done("gradients, that of a constant pixel too")
 
 
-def _spread_values(look: Look, yours: Tensor, target: Tensor, variance: Tensor, wrong: dict[str, Tensor]) -> None:
+def _spread_values(
+    look: Look, answer: Any, x: Tensor, yours: Tensor, target: Tensor, variance: Tensor, wrong: dict[str, Tensor]
+) -> None:
     moved = yours.square() - variance
     if not close(yours, target) and float(moved.std()) < 1e-9 < float(moved.mean()):
         look.wrong("eps-inside-the-root", "The square of each result is larger than the variance, by the same number.")
     added = yours - target
     if not close(yours, target) and float(added.std()) < 1e-9 and float(added.abs().max()) < 0.1:
         look.wrong("faint-pixels-moved", "A small number is added to every result.")
-    look.values(yours, target, wrong)
+    if close(yours, target):
+        return
+    for kind, result in wrong.items():
+        if close(yours, result):
+            look.wrong(kind, "The result is the one that this mistake gives.", differences(yours, target))
+    ratio = yours / target
+    if float(ratio.std()) > 1e-9:
+        _depends(look, answer, x, yours, target)
+    look.values(yours, target)
+
+
+def _depends(look: Look, answer: Any, x: Tensor, yours: Tensor, target: Tensor) -> None:
+    """The spread is that of no known mistake: ask what it depends on."""
+    table, other = differences(yours, target), x.clone()
+    other[:, :, 2, 3] = other[:, :, 2, 3] * 3 + 1
+    change = look.output(answer, other).detach() - yours
+    change[:, :, 2, 3] = 0
+    if bool((change.abs() > 1e-9).any()):
+        look.wrong("other-axes", "Another pixel changes the result of this one.", table)
+    shifted, scaled = look.output(answer, x + 5).detach(), look.output(answer, 10 * x).detach()
+    if not close(shifted, yours):
+        look.wrong(
+            "mean-not-subtracted", "Adding the same number to all channels of a pixel changes the result.", table
+        )
+    if close(scaled, 10 * yours):
+        look.wrong("other-spread", "It grows with the input as a spread does, and is another one.", table)
+    if float((yours - target).abs().max()) < 0.1 * float(target.abs().max()):
+        look.wrong("faint-pixels-moved", "Ten times the input does not give ten times the result.", table)
 
 
 def _faint(look: Look, answer: Any) -> None:

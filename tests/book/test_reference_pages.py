@@ -102,22 +102,6 @@ def blocks(page, words):
     return [block for block in found if words in block]
 
 
-class Unscaled(PooledAttention):
-    """Queries four times too long: another function than the assignment asks for."""
-
-    def forward(self, x):
-        return super().forward(4 * x)
-
-
-def test_the_teachers_check_tells_right_from_wrong():
-    (block,) = blocks("for-teachers.md", "def check_pooled_attention")
-    names = {}
-    exec(block, names)
-    names["check_pooled_attention"](PooledAttention)
-    with pytest.raises(AssertionError):
-        names["check_pooled_attention"](Unscaled)
-
-
 def test_the_assignments_model_is_the_one_that_was_measured():
     (block,) = blocks("for-teachers.md", "parts=replace(SKETCH")
     names = {"seed": 0, "PooledAttention": PooledAttention}

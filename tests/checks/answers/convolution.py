@@ -221,6 +221,49 @@ class SomeGroupsOnBoth(Pair):
         return F.conv2d(self.first(x), self.second.weight * mask, self.second.bias)
 
 
+@wrong("ds_conv2d", "mixed-before-too")
+class MixedTwice(Pair):
+    def one(self, i, o, k, p, s, b):
+        return nn.Sequential(nn.Conv2d(i, i, 1, bias=b), super().one(i, o, k, p, s, b))
+
+
+@wrong("ds_conv2d", "mixed-before-too")
+class InvertedBottleneck(Pair):
+    def one(self, i, o, k, p, s, b):
+        return nn.Sequential(nn.Conv2d(i, 4 * i, 1, bias=b), super().one(4 * i, o, k, p, s, b))
+
+    def two(self, i, o, k, p, s, b):
+        return super().two(4 * i, o, k, p, s, b)
+
+
+@wrong("ds_conv2d", "weights-all-equal")
+class AllOnes(Pair):
+    def one(self, i, o, k, p, s, b):
+        conv = super().one(i, o, k, p, s, b)
+        nn.init.ones_(conv.weight)
+        return conv
+
+
+@wrong("ds_conv2d", "factor-inside")
+class Halved(Pair):
+    def forward(self, x):
+        return super().forward(x) / 2
+
+
+@wrong("ds_conv2d", "keeps-state")
+class Remembers(Pair):
+    def forward(self, x):
+        if "result" not in vars(self):
+            self.result = super().forward(x)
+        return self.result
+
+
+@wrong("ds_conv2d", "stride-one-axis")
+class StepsDown(Pair):
+    def one(self, i, o, k, p, s, b):
+        return nn.Conv2d(i, i, k, (s, 1), p, groups=i, bias=b)
+
+
 @wrong("ds_conv2d", "pointwise-missing")
 class OnlyDepthwise(Pair):
     def two(self, i, o, k, p, s, b):

@@ -145,6 +145,24 @@ norm("single-channel", normal=lambda self, x: Norm.normal(self, x) if x.shape[1]
 norm("axes-exchanged", forward=lambda self, x: Norm.forward(self, x).movedim(1, -1))
 
 
+norm("input-added", forward=lambda self, x: x + Norm.forward(self, x))
+norm("input-added", forward=lambda self, x: self.mean(x) + Norm.forward(self, x))
+norm(
+    "spread-not-centred", normal=lambda self, x: (x - self.mean(x)) / (x.norm(dim=1, keepdim=True) / 6**0.5 + self.eps)
+)
+norm("multiplied", normal=lambda self, x: (x - self.mean(x)) * self.var(x).sqrt())
+norm("brackets", normal=lambda self, x: x - self.mean(x) / (self.var(x).sqrt() + self.eps))
+norm("normalised-twice", normal=lambda self, x: Norm.normal(self, Norm.normal(self, x)))
+norm("changed-afterwards", normal=lambda self, x: Norm.normal(self, x).tanh())
+norm("changed-afterwards", normal=lambda self, x: Norm.normal(self, x).clamp(-2.3, 2.3))
+norm("changed-afterwards", normal=lambda self, x: Norm.normal(self, x).abs())
+norm("mean-not-subtracted", mean=lambda self, x: x.sum(1, keepdim=True))
+norm("mean-not-subtracted", mean=lambda self, x: x.median(1, keepdim=True).values)
+norm("over-the-batch", normal=lambda self, x: (x - self.mean(x)) / (x.std() + self.eps))
+norm("eps-elsewhere", normal=lambda self, x: (x - self.mean(x)) / (self.var(x).sqrt() + self.eps**2))
+norm("scaled-by-constant", normal=lambda self, x: Norm.normal(self, x) / 2)
+
+
 def made(kind, init, forward=Norm.forward):
     """Announce a wrong answer that sets up other things."""
 
@@ -322,6 +340,16 @@ def rms(x):
 @wrong("deviation", "other-spread")
 def absolute(x):
     return (x - x.mean(1, keepdim=True)).abs().mean(1, keepdim=True)
+
+
+@wrong("deviation", "faint-pixels-moved")
+def root_taken_back(x):
+    return (x.var(1, unbiased=False, keepdim=True) + 1e-5).sqrt() - 1e-5**0.5
+
+
+@wrong("deviation", "other-axes")
+def of_everything(x):
+    return x.std(correction=0).expand(x.shape[0], 1, *x.shape[2:])
 
 
 @wrong("deviation", "gradient-cut")

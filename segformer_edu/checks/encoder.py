@@ -1,0 +1,1023 @@
+"""Chapter 5: the encoder."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from segformer_edu.checks.core import Failure, Look, close, differences, exercise, random
+from segformer_edu.checks.numbers import Quantity, plain, predictions, puzzle_of
+
+# 5.1
+
+SIZE_HINTS = {
+    "rounded-up": "A window that hangs over the edge is not placed. Which way is the quotient rounded?",
+    "rounded-to-nearest": "Can half a step be taken? Which way is the quotient rounded?",
+    "not-rounded": "How many windows are there: can it be a fraction?",
+    "first-window-forgotten": "Let the window be as wide as the row. How many places has it, and what does yours say?",
+    "one-inside": "The first window takes no step. Is it counted before the division or after it?",
+    "padding-forgotten": "What does the border do to the length of the row?",
+    "padding-once": "On how many sides is the border added?",
+    "padding-subtracted": "Does the border make the row longer or shorter?",
+    "window-ignored": "The last window must fit as a whole. What does its width take away from the steps?",
+    "window-once-too-often": "How many pixels does the window itself need before it can take a step?",
+    "special-case": "It holds for this chapter's patches, where the window is twice the border and one more. What if "
+    "it is not?",
+    "kernel-and-stride-exchanged": "Which argument says how wide a window is, and which how far it moves?",
+    "stride-ignored": "Each step skips some pixels. Which argument says how many?",
+    "wrong-for-some-sizes": "Draw the row with its border and count the windows by hand. Where does yours part from it?",
+}
+
+
+def _size(n: int, kernel: int, stride: int, padding: int) -> int:
+    return (n + 2 * padding - kernel) // stride + 1
+
+
+SIZE_RULES: tuple[tuple[str, Callable[[int, int, int, int], float]], ...] = (
+    ("rounded-up", lambda n, k, s, p: -(-(n + 2 * p - k) // s) + 1),
+    ("rounded-to-nearest", lambda n, k, s, p: round((n + 2 * p - k) / s) + 1),
+    ("rounded-to-nearest", lambda n, k, s, p: round((n + 2 * p - k) / s + 1)),
+    ("rounded-to-nearest", lambda n, k, s, p: int((n + 2 * p - k) / s + 1.5)),
+    ("not-rounded", lambda n, k, s, p: (n + 2 * p - k) / s + 1),
+    ("first-window-forgotten", lambda n, k, s, p: (n + 2 * p - k) // s),
+    ("first-window-forgotten", lambda n, k, s, p: (n + 2 * p - k) / s),
+    ("first-window-forgotten", lambda n, k, s, p: -(-(n + 2 * p - k) // s)),
+    ("one-inside", lambda n, k, s, p: (n + 2 * p - k + 1) // s),
+    ("one-inside", lambda n, k, s, p: (n + 2 * p - k + 1) / s),
+    ("padding-forgotten", lambda n, k, s, p: (n - k) // s + 1),
+    ("padding-once", lambda n, k, s, p: (n + p - k) // s + 1),
+    ("padding-subtracted", lambda n, k, s, p: (n - 2 * p - k) // s + 1),
+    ("window-ignored", lambda n, k, s, p: (n + 2 * p) // s),
+    ("window-ignored", lambda n, k, s, p: (n + 2 * p) // s + 1),
+    ("window-ignored", lambda n, k, s, p: n // s),
+    ("window-ignored", lambda n, k, s, p: n / s),
+    ("window-once-too-often", lambda n, k, s, p: (n + 2 * p - (k - 1)) // s + 1),
+    ("window-once-too-often", lambda n, k, s, p: (n + 2 * p - k // 2) // s + 1),
+    ("special-case", lambda n, k, s, p: (n - 1) // s + 1),
+    ("kernel-and-stride-exchanged", lambda n, k, s, p: (n + 2 * p - s) // k + 1),
+    ("stride-ignored", lambda n, k, s, p: n + 2 * p - k + 1),
+)
+"""What known mistakes give; told apart by all cases together."""
+SIZE_CASES = [
+    (n, kernel, stride, padding)
+    for n in (9, 16, 17, 90, 123)
+    for kernel, stride, padding in ((7, 4, 3), (3, 2, 1), (4, 4, 0), (5, 3, 1), (6, 3, 2), (1, 1, 0), (9, 5, 4))
+]
+
+
+@exercise("out_size", SIZE_HINTS)
+def out_size(look: Look, answer: Any) -> None:
+    """Check `out_size(n, kernel, stride, padding)`: a function of whole numbers that returns one."""
+    look.exists(answer)
+    found, told = [], ""
+    for case in SIZE_CASES:
+        value, target = look.call(answer, *case), _size(*case)
+        if value is None or value is Ellipsis:
+            look.nothing(answer, f"out_size{case}")
+        value = plain(value)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            look.wrong("wrong-type", f"out_size{case} gave a {type(value).__name__}; a number is expected.")
+        found.append(float(value))
+        if not told and value != target:
+            told = f"out_size{case} gave {value:g}; {target} windows fit: {_places(*case)}."
+    if not told:
+        look.done(f"right for {len(SIZE_CASES)} rows")
+        return
+    for kind, rule in SIZE_RULES:
+        if all(math.isclose(value, rule(*case)) for value, case in zip(found, SIZE_CASES)):
+            look.wrong(kind, told)
+    if any(value != int(value) for value in found if math.isfinite(value)):
+        look.wrong("not-rounded", told)
+    ours = [(value, _size(*case)) for value, case in zip(found, SIZE_CASES)]
+    never = all(value < target for value, target in ours)
+    look.wrong("first-window-forgotten" if never and len({t - v for v, t in ours}) == 1 else _by_parts(found), told)
+
+
+def _by_parts(found: Sequence[float]) -> str:
+    """The kind of a rule that is in no list: by the cases in which it is right."""
+    by_case = dict(zip(SIZE_CASES, found))
+
+    def right(wanted: Callable[[int, int, int, int], bool]) -> bool:
+        return all(value == _size(*case) for case, value in by_case.items() if wanted(*case))
+
+    if right(lambda n, k, s, p: k == 2 * p + 1):
+        return "special-case"
+    if right(lambda n, k, s, p: p == 0):
+        return "padding-forgotten"
+    return "wrong-for-some-sizes"
+
+
+def _places(n: int, kernel: int, stride: int, padding: int) -> str:
+    last = (_size(n, kernel, stride, padding) - 1) * stride - padding
+    return f"the first begins at {-padding}, the last at {last} and ends at {last + kernel - 1}"
+
+
+# 5.2
+
+predictions(
+    "reach",
+    title="What one pixel of a map sees, without attention",
+    quantities={
+        "map 1, embeddings": Quantity(
+            7, {"stride-for-window": 4, "step-in-the-image": 1, "one-side-only": 3}, unit="columns"
+        ),
+        "map 2, embeddings": Quantity(
+            7 + 2 * 4,
+            {
+                "step-in-the-image": (7 + 2, 3, 7 + 3),
+                "new-step-for-old": 7 + 2 * 8,
+                "windows-multiplied": (3 * 7, 3 * 4, 3 * 8),
+                "one-side-only": 7 + 4,
+                "stride-for-window": 8,
+                "window-counted-whole": 7 + 3 * 4,
+            },
+            unit="columns",
+        ),
+        "map 3, embeddings": Quantity(
+            7 + 2 * 4 + 2 * 8,
+            {
+                "step-in-the-image": (7 + 2 + 2, 3),
+                "step-of-map-1": 7 + 2 * 4 + 2 * 4,
+                "new-step-for-old": (7 + 2 * 8 + 2 * 16, 7 + 2 * 4 + 2 * 16, 15 + 2 * 16),
+                "windows-multiplied": (3 * 3 * 7, 3 * 15, 3 * 16),
+                "one-side-only": (7 + 4 + 8, 15 + 8),
+                "stride-for-window": 16,
+                "window-counted-whole": (7 + 3 * 4 + 3 * 8, 15 + 3 * 8),
+            },
+            unit="columns",
+        ),
+        "map 3, first column of pixel 10": Quantity(
+            16 * 10 - 15,
+            {
+                "window-begins-at-the-pixel": 16 * 10,
+                "middle-of-a-stamp": (16 * 10 + 8 - 15, 16 * 10 + 7 - 15),
+                "padding-of-the-first-only": 16 * 10 - 3,
+                "one-too-many": (16 * 10 - 16, 16 * 10 - 14),
+                "counted-from-one": (16 * 9 - 15, 16 * 9),
+                "step-in-the-image": 10,
+            },
+            unit="columns",
+        ),
+        "map 1, one block": Quantity(
+            7 + 2 * 4,
+            {
+                "block-in-image-pixels": 7 + 2,
+                "block-forgotten": 7,
+                "two-windows-a-block": 7 + 2 * 2 * 4,
+                "one-side-only": 7 + 4,
+                "windows-multiplied": (3 * 7, 3 * 4),
+                "window-counted-whole": 7 + 3 * 4,
+            },
+            unit="columns",
+        ),
+        "map 3, one block a stage": Quantity(
+            7 + 2 * (4 + 4) + 2 * (8 + 8) + 2 * 16,
+            {
+                "block-forgotten": 31,
+                "last-block-only": 31 + 2 * 16,
+                "last-block-forgotten": 7 + 2 * (4 + 4) + 2 * (8 + 8),
+                "embeddings-forgotten": (7 + 2 * 4 + 2 * 8 + 2 * 16, 2 * (4 + 8 + 16)),
+                "block-in-image-pixels": 31 + 3 * 2,
+                "two-windows-a-block": 31 + 2 * 2 * (4 + 8 + 16),
+                "one-side-only": 31 + 4 + 8 + 16,
+                "windows-multiplied": (3 * 31, 27 * 31),
+                "last-step-for-all": 31 + 3 * 2 * 16,
+                "window-counted-whole": 31 + 3 * (4 + 8 + 16),
+            },
+            unit="columns",
+        ),
+    },
+    hints={
+        "stride-for-window": "That is how far two windows stand apart. How wide is one, where they overlap?",
+        "step-in-the-image": "A neighbour on a map is not the next column of the image. How far away in the image is it?",
+        "new-step-for-old": "The window moves over the map that goes in. Which step has that map, in image columns?",
+        "step-of-map-1": "The second and the third embedding look at different maps. Which step has each?",
+        "windows-multiplied": "Neighbouring windows overlap. Is the union of three as wide as all three side by side?",
+        "one-side-only": "A window of three looks to the left and to the right. Have you added both?",
+        "window-counted-whole": "Of the three places one is the middle, which is counted already. How many are new?",
+        "window-begins-at-the-pixel": "Where does the window begin: at its middle, or before it?",
+        "middle-of-a-stamp": "Where is the middle of the very first window: on the first column, or inside of a stamp?",
+        "padding-of-the-first-only": "Only the first embedding's border is taken off. What do the other two add?",
+        "one-too-many": "Half of an odd window lies left of its middle. Does the middle belong to that half?",
+        "counted-from-one": "Pixels are counted from 0 here. Where does pixel 0 look?",
+        "block-in-image-pixels": "The 3×3 of a block runs over the map. How many image columns is a step there?",
+        "block-forgotten": "Is there something in a block that looks at neighbours, even without attention?",
+        "two-windows-a-block": "How many 3×3 windows has one block?",
+        "last-block-only": "The blocks of the earlier stages widen what comes to the last one. Have you counted them?",
+        "last-block-forgotten": "The map is what comes out behind the blocks. Which block have you not counted?",
+        "embeddings-forgotten": "Between two stages there is an embedding that looks at three places. Is it counted?",
+        "last-step-for-all": "Each block works on its own stage's map. Which step has each of the three?",
+    },
+)
+
+# 5.3
+
+EMBED_HINTS = {
+    "window-first": "In a column of the unfolded map, do the numbers of one channel stand together, or those of one place?",
+    "rows-and-columns": "Each window is mirrored at its diagonal. Which axis of a window runs faster?",
+    "windows-turned": "The windows are turned round. Does PyTorch's convolution turn them?",
+    "weights-shuffled": "The axes of the weight have been reshaped and not reordered. Which axis must stay in front?",
+    "bias-forgotten": "What comes out for an image of zeros?",
+    "bias-added-twice": "The bias is added more than once. Where does it come in?",
+    "padding-forgotten": "The border is missing. Which of the two steps looks at the image's edge?",
+    "padding-not-zeros": "Inside all is right, at the edge it is not. What stands in the border?",
+    "stride-forgotten": "The patches lie one pixel apart. Which argument says how far they should?",
+    "kernel-and-stride-exchanged": "Which number says how large a patch is, and which how far apart two begin?",
+    "map-not-rebuilt": "The patches still stand in one long row. How many rows and columns did they come from?",
+    "channels-left-last": "The tokens have their channels last. Which axes have to change places before they become "
+    "a map?",
+    "height-and-width": "In which order do the patches stand: row by row, or column by column?",
+    "square-only": "Square images work, others do not. Which number is guessed that could be computed?",
+    "convolution-used": "The exercise asks for no convolution over windows. What else multiplies each column by a "
+    "matrix?",
+    "one-picture-only": "The batch has come out shorter than it went in. Which axis got lost?",
+    "argument-fixed": "It is right for one kind of patch and not for another. Which number is written down?",
+}
+EMBED_CASES = ((3, 6, 7, 4, 3, 20, 31), (4, 6, 3, 2, 1, 11, 8), (2, 7, 5, 3, 1, 13, 23), (3, 5, 4, 4, 0, 9, 21))
+"""dim_in, dim_out, kernel, stride, padding, H, W."""
+
+
+class _Convolutions(TorchDispatchMode):
+    """Notes whether a convolution with a window larger than one pixel is called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.largest = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if "convolution" in str(func):
+            self.largest = max(self.largest, *args[1].shape[2:])
+        return func(*args, **(kwargs or {}))
+
+
+@exercise("embed", EMBED_HINTS)
+def embed(look: Look, answer: Any) -> None:
+    """Check `embed(x, weight, bias, stride, padding)`: what a convolution computes, by unfolding and one matrix."""
+    look.exists(answer)
+    for number, (dim_in, dim_out, kernel, stride, padding, height, width) in enumerate(EMBED_CASES):
+        x, weight = random(2, dim_in, height, width), random(dim_out, dim_in, kernel, kernel, seed=1) / kernel
+        bias = random(dim_out, seed=2)
+        args = (x, weight, bias, stride, padding)
+        told = f"embed({tuple(x.shape)}, weight {tuple(weight.shape)}, bias, stride={stride}, padding={padding})"
+        before = [tensor.clone() for tensor in args[:3]]
+        with _Convolutions() as used:
+            made = look.attempt(answer, *args, told=told)
+        if any(not torch.equal(a, b) for a, b in zip(before, args)):
+            look.wrong("changes-input", f"After {told} the tensors that went in hold other numbers.")
+        if isinstance(made, Failure):
+            _embed_failed(look, answer, made, args, number)
+        yours = look.output(answer, *args, told=told)
+        if number:
+            _fixed(look, yours, args)
+        _embedded(look, yours, args, told, answer)
+        if used.largest > 1:
+            look.wrong("convolution-used", f"A convolution with a window of {used.largest} was called.")
+        if not number:
+            look.side_effects(answer, *args)
+            look.pictures_apart(lambda images: answer(images, *args[1:]), x)  # noqa: B023 called at once
+        look.done(f"{kernel}×{kernel}, stride {stride}, padding {padding}")
+    _embed_gradient(look, answer, args)
+
+
+Embedding = tuple[torch.Tensor, torch.Tensor, torch.Tensor, int, int]
+
+
+def _embed_failed(look: Look, answer: Any, failure: Failure, args: Embedding, number: int) -> None:
+    """It raises: where it does not on a square map, the height is guessed."""
+    x, weight, bias, stride, padding = args
+    kernel = weight.shape[-1]
+    if _works_on_a_square(look, answer, args):
+        look.wrong("square-only", f"With a map of {x.shape[2]}×{x.shape[3]}: {failure}")
+    square = random(2, x.shape[1], 4 * stride + kernel, 4 * stride + kernel)
+    made = look.attempt(answer, square, weight, bias, stride, 0)
+    if isinstance(made, torch.Tensor):
+        if made.dim() == 4 and made.dtype == torch.float64:
+            _embedded(look, made, (square, weight, bias, stride, 0), "a square map")
+    if number:
+        look.wrong("argument-fixed", f"With a window of {kernel}, stride {stride}, padding {padding}: {failure}")
+
+
+def _fixed(look: Look, yours: torch.Tensor, args: Embedding) -> None:
+    """From the second case on: whether a number of the first case was used."""
+    x, weight, bias, stride, padding = args
+    if yours.shape == F.conv2d(x, weight, bias, stride, padding).shape:
+        return
+    for s, p in ((4, padding), (stride, 3), (4, 3), (stride, weight.shape[-1] // 2)):
+        if (s, p) != (stride, padding) and yours.shape == F.conv2d(x, weight, bias, s, p).shape:
+            look.wrong("argument-fixed", f"The result {tuple(yours.shape)} is that of stride {s} and padding {p}.")
+
+
+def _works_on_a_square(look: Look, answer: Any, args: Embedding) -> bool:
+    x, weight, bias, stride, padding = args
+    square = random(2, x.shape[1], x.shape[2], x.shape[2])
+    made = look.attempt(answer, square, weight, bias, stride, padding)
+    target = F.conv2d(square, weight, bias, stride, padding)
+    return isinstance(made, torch.Tensor) and made.shape == target.shape and close(made.detach(), target)
+
+
+def _embedded(look: Look, yours: torch.Tensor, args: Embedding, told: str, answer: Any = None) -> None:
+    x, weight, bias, stride, padding = args
+    outputs, kernel = weight.shape[0], weight.shape[-1]
+    target = F.conv2d(x, weight, bias, stride, padding)
+    height, width = target.shape[2:]
+    shapes: dict[str, Any] = {
+        "map-not-rebuilt": (2, outputs, height * width),
+        "channels-left-last": (2, height, width, outputs),
+        "one-picture-only": (1, *target.shape[1:]),
+    }
+    if padding:
+        shapes["padding-forgotten"] = F.conv2d(x, weight, bias, stride).shape
+    shapes["stride-forgotten"] = F.conv2d(x, weight, bias, 1, padding).shape
+    exchanged = tuple(_size(n, stride, kernel, padding) for n in x.shape[2:])
+    shapes["kernel-and-stride-exchanged"] = (2, outputs, *exchanged)
+    if tuple(yours.shape) in ((2, height * width, outputs), (outputs, height * width), (outputs, height, width)):
+        kind = "map-not-rebuilt" if yours.dim() == 3 and yours.shape[0] == 2 else "one-picture-only"
+        look.wrong(kind, f"{told} gave the shape {tuple(yours.shape)}; expected is {tuple(target.shape)}.")
+    if yours.shape != target.shape and tuple(yours.shape) not in map(tuple, shapes.values()):
+        if answer is not None and _works_on_a_square(look, answer, args):
+            look.wrong("square-only", f"{told} gave the shape {tuple(yours.shape)}; a square map comes out right.")
+    look.shape(yours, target.shape, told, shapes)
+    columns = F.unfold(x, kernel, stride=stride, padding=padding)
+
+    def by(matrix: torch.Tensor) -> torch.Tensor:
+        return (matrix @ columns + bias[:, None]).reshape(target.shape)
+
+    def padded(mode: str) -> torch.Tensor:
+        return F.conv2d(F.pad(x, (padding,) * 4, mode=mode), weight, bias, stride)
+
+    b, flat = len(x), target.flatten(2)
+    wrong: dict[str, Any] = {
+        "window-first": by(weight.permute(0, 2, 3, 1).reshape(outputs, -1)),
+        "rows-and-columns": by(weight.transpose(2, 3).flatten(1)),
+        "windows-turned": by(weight.flip(2, 3).flatten(1)),
+        "weights-shuffled": by(weight.reshape(-1, outputs).T),
+        "bias-forgotten": target - bias[:, None, None],
+        "bias-added-twice": target + bias[:, None, None],
+        "channels-left-last": flat.transpose(1, 2).reshape(target.shape),
+        "height-and-width": flat.reshape(b, outputs, width, height).transpose(2, 3),
+    }
+    for kind, matrix in (
+        ("window-first", weight.permute(0, 3, 2, 1).reshape(outputs, -1)),
+        ("weights-shuffled", weight.permute(1, 2, 3, 0).reshape(outputs, -1)),
+        ("weights-shuffled", weight.permute(1, 0, 2, 3).reshape(outputs, -1)),
+        ("weights-shuffled", weight.permute(2, 3, 1, 0).reshape(outputs, -1)),
+        ("windows-turned", weight.flip(1, 2, 3).flatten(1)),
+        ("rows-and-columns", weight.flip(2).flatten(1)),
+        ("rows-and-columns", weight.flip(3).flatten(1)),
+    ):
+        if close(yours, by(matrix)):
+            look.wrong(kind, "The result is the one that this mistake gives, to the last digits.")
+    # any of these without the bias: first things first
+    for kind in ("window-first", "rows-and-columns", "windows-turned", "weights-shuffled"):
+        if close(yours, wrong[kind] - bias[:, None, None]):
+            look.wrong(kind, "But for the bias, which is missing too, the result is the one that this mistake gives.")
+    if padding:
+        for mode in ("replicate", "reflect", "circular"):
+            if close(yours, padded(mode)):
+                look.wrong("padding-not-zeros", f"In the border the image goes on ({mode}).")
+        rim = -(-padding // stride)  # places whose windows reach over the edge
+        inside = (slice(None), slice(None), slice(rim, -rim), slice(rim, -rim))
+        if yours[inside].numel() and not close(yours, target) and close(yours[inside], target[inside]):
+            look.wrong("padding-not-zeros", "Inside the values are right, at the edge they are not.")
+    look.values(yours, target, wrong, told)
+
+
+def _embed_gradient(look: Look, answer: Any, args: Embedding) -> None:
+    """All three tensors get the gradient of the convolution."""
+    given = [tensor.clone().requires_grad_() for tensor in args[:3]]
+    yours = look.output(answer, *given, *args[3:])
+    target = F.conv2d(*given, *args[3:])
+    ways = random(*target.shape, seed=7)
+    if not yours.requires_grad:
+        look.wrong("no-gradient", "The result is not connected with the input.")
+    found = torch.autograd.grad((yours * ways).sum(), given, allow_unused=True)
+    wanted = torch.autograd.grad((target * ways).sum(), given)
+    for name, gradient, right in zip(("the image", "the weight", "the bias"), found, wanted):
+        if gradient is None:
+            look.wrong("no-gradient", f"No gradient reaches {name}.")
+        if not close(gradient, right):
+            look.wrong("wrong-gradient", f"The gradient of {name} is another one.")
+    look.done("gradients")
+
+
+# 5.4
+
+DIMS, DEPTHS, CHANNELS = (5, 3, 7, 4), (2, 1, 3, 2), 2
+PATCHES = ((7, 4, 3), (3, 2, 1), (3, 2, 1), (3, 2, 1))
+IMAGES = ((96, 64), (45, 70), (61, 33))
+"""Sizes of the images; the first one is a multiple of 32."""
+
+LOOP_HINTS = {
+    "block-width": "A block works behind the stage's embedding. How many channels has the map there?",
+    "too-few-blocks": "Not every stage has as many blocks as it should. Where does their number come from?",
+    "too-many-blocks": "Some blocks are made and not asked for. Where does their number come from?",
+    "one-block-repeated": "The same weights are used several times in one stage. Does a list of one thing, repeated, "
+    "hold several things?",
+    "blocks-made-in-forward": "Blocks are made when an image comes. Where should they be made once?",
+    "branch-never-called": "A branch is made and never used. Which one has no line in your loop?",
+    "feed-forward-first": "Which of the two branches lets the pixels talk to each other, and which comes first?",
+    "branches-sorted": "All of one kind come first, then all of the other. What belongs together in one block?",
+    "last-map-only": "The decoder will need the earlier maps too. Where are they kept?",
+    "a-map-a-block": "There are more maps than stages. At the end of which loop is a map kept?",
+    "image-among-the-maps": "There is one map too many. Is the image itself a result of a stage?",
+    "maps-reversed": "In which order do the maps come: the finest first or last?",
+    "same-map-four-times": "All the maps are equal. What does the list hold: maps, or the same name?",
+    "maps-kept-too-early": "A map is kept before its blocks have worked on it. Where in the stage is its end?",
+    "stages-get-the-image": "What does the second stage look at: the image, or the map of the first?",
+    "blocks-skipped": "The next stage gets the embedding of the last one, not what its blocks made. Which name has "
+    "the result?",
+    "residual-missing": "With branches that answer zero, what should be left of the map?",
+    "residual-missing-once": "One of the two branches of a block replaces the map. Which of the two lines has no sum?",
+    "residual-twice": "The map is added twice. Which sum does the block make, and which stands beside it?",
+    "residual-from-the-beginning": "What is added to the branch's answer: what it was given, or an older map?",
+    "branches-in-parallel": "Both branches were given the same map. What should the second one be given?",
+    "result-lost": "A branch worked, and nobody kept what it gave. Which name should hold it?",
+    "multiplied": "The answer of a branch is not added. Which operation joins it to the map?",
+    "norm-at-the-end": "Behind the last sum something changes the scale. Is a norm asked for there?",
+    "changed-behind-the-blocks": "Behind the last sum the map is changed once more. By which line?",
+    "changed-before-the-branch": "Between two sums the map is changed. What stands between the branches besides a sum?",
+    "in-place": "A branch has kept the map for its way back, and then the map became another. Which operation writes "
+    "into it?",
+    "padding-forgotten": "The maps are too small by a little. Which of the three numbers of a patch has no effect?",
+    "kernel-and-stride-exchanged": "Which number says how large a patch is, and which how far apart two begin?",
+    "same-patches-everywhere": "All stages take the same steps. Which stage has other numbers than the rest?",
+    "patches-do-not-overlap": "The patches lie side by side. How large are they, and how far apart do they begin?",
+    "stride-forgotten": "A map is as large as the one before. Who makes it smaller?",
+    "pooled": "Who makes the maps smaller: the embedding's own steps, or something beside it?",
+    "other-patches": "Compare kernel, stride and padding of each stage with the text. Which is another?",
+    "size-guessed": "It works for a multiple of 32 and not for others. Which number is guessed from a root or a "
+    "quotient that could be read from the map?",
+    "embedding-not-linear": "Between the map and its patches' vectors there should be one linear layer. What else is "
+    "there?",
+    "embedding-without-bias": "A map of zeros gives zeros. What does an ordinary convolution add?",
+    "window-too-small": "Which pixels does one vector depend on: does the window have the side that it should?",
+    "window-too-large": "One vector depends on more than its patch. What looks further?",
+    "padding-not-zeros": "Inside all is right, at the border it is not. What stands around the map?",
+    "parameters": "Count the weights of the four embeddings on paper. Which tensors of yours are more?",
+    "depth-fixed": "With other depths the number of blocks did not follow. Where is it written down?",
+    "width-fixed": "With other widths it cannot be built or run. Which number of channels is written down?",
+}
+
+
+class _Log:
+    """What happened: which branches were made, and who was called with what."""
+
+    def __init__(self) -> None:
+        self.made: list[_Branch] = []
+        self.calls: list[tuple[_Branch, torch.Tensor, torch.Tensor]] = []
+        self.instead: dict[int, torch.Tensor] = {}  # for a branch what the map should be behind its sum
+
+    def __deepcopy__(self, memo: Any) -> _Log:
+        return self
+
+    def block(self, dim: int) -> tuple[_Branch, _Branch]:
+        """Make the two branches of one block."""
+        pair = len(self.made)
+        both = _Branch(self, dim, "attention", pair), _Branch(self, dim, "feed-forward", pair)
+        self.made += both
+        return both
+
+
+class _Branch(nn.Module):
+    """In the place of an attention or a Mix-FFN with its norm: keeps the shape, and tells what it was given."""
+
+    def __init__(self, log: _Log, dim: int, kind: str, pair: int) -> None:
+        super().__init__()
+        self.log, self.dim, self.kind, self.pair = log, dim, kind, pair
+        self.weight = nn.Parameter(random(dim, dim, seed=pair + (kind == "attention")))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        wanted = self.log.instead.get(id(self))
+        if wanted is not None and wanted.shape == x.shape:
+            answer = wanted - x.detach()
+        else:
+            # like a real branch: its first layer keeps x for the way back, its last one keeps no result
+            answer = 1.0 * torch.tanh(F.conv2d(x, self.weight[:, :, None, None]))
+        self.log.calls.append((self, x.detach().clone(), answer.detach().clone()))
+        return answer
+
+
+def _sizes(height: int, width: int, patches: Any = PATCHES) -> list[tuple[int, int]]:
+    sizes = []
+    for kernel, stride, padding in patches:
+        height, width = _size(height, kernel, stride, padding), _size(width, kernel, stride, padding)
+        sizes.append((height, width))
+    return sizes
+
+
+@exercise("Encoder", LOOP_HINTS)
+def encoder_loop(look: Look, answer: Any) -> None:
+    """Check `Encoder(channels, dims, num_layers, block)`, a class: an image becomes the list of four maps."""
+    look.exists(answer)
+    log = _Log()
+    module = _built(look, answer, log)
+    look.done("constructed")
+    images = [random(2, CHANNELS, *size, seed=5) for size in IMAGES]
+    made = len(log.made)
+    maps = _run(look, module, log, images[0], told="a multiple of 32")
+    if len(log.made) > made:
+        look.wrong("blocks-made-in-forward", "In `forward`, `block` was called again.")
+    look.done("runs, four maps")
+    for image in images:
+        _sized(look, module, log, image)
+    look.done("sizes of the maps, for multiples of 32 and others")
+    module_of = {id(part) for part in module.modules()}
+    if hidden := sorted({branch.kind for branch, *_ in log.calls if id(branch) not in module_of}):
+        look.wrong("layers-in-a-list", f"PyTorch does not find {' and '.join(hidden)} among the parts of the module.")
+    for words, part in {
+        "blocks": lambda: _blocks(look, module, log, images[1]),
+        "no side effects": lambda: _effects(look, module, images[1]),
+        "sums": lambda: _sums(look, module, log, images[1]),
+        "gradients": lambda: _loop_gradients(look, module, images[1]),
+        "embeddings": lambda: [_embedding(look, module, log, stage) for stage in range(4)],
+        "number of parameters": lambda: _embedding_weights(look, module),
+        "other widths and depths": lambda: _other(look, answer),
+    }.items():
+        part()
+        look.done(words)
+    assert len(maps) == 4
+
+
+def _built(look: Look, answer: Any, log: _Log) -> nn.Module:
+    """Construct the class; count the blocks that it asked for."""
+    told = f"Encoder(channels={CHANNELS}, dims={DIMS}, num_layers={DEPTHS}, block=…)"
+    module = look.construct(answer, CHANNELS, DIMS, DEPTHS, log.block, told=told)
+    look.construct(answer, channels=CHANNELS, dims=DIMS, num_layers=DEPTHS, block=_Log().block, told=told)
+    if hidden := sorted(set(_buried(module))):
+        look.wrong("layers-in-a-list", f"PyTorch does not find what is in {', '.join(f'`{n}`' for n in hidden)}.")
+    odd = [branch.dim for branch in log.made if branch.dim not in DIMS]
+    if odd:
+        look.wrong("block-width", f"A block was made for {odd[0]} channels; the stages have {DIMS}.")
+    return module
+
+
+def _buried(module: nn.Module) -> list[str]:
+    """Return the attributes whose lists, however deep, hold modules that the module does not know."""
+    known = {id(part) for part in module.modules()}
+
+    def inside(value: Any, depth: int = 0) -> bool:
+        if isinstance(value, nn.Module):
+            return id(value) not in known
+        values = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+        return depth < 5 and any(inside(v, depth + 1) for v in values)
+
+    return [
+        name
+        for part in module.modules()
+        if not isinstance(part, _Branch)
+        for name, value in vars(part).items()
+        if not name.startswith("_") and inside(value)
+    ]
+
+
+def _run(look: Look, module: nn.Module, log: _Log, image: torch.Tensor, told: str = "") -> list[torch.Tensor]:
+    """Run the encoder; return its four maps. Ends where there are not four."""
+    log.calls.clear()
+    words = f"Encoder.forward(float64 {tuple(image.shape)})"
+    made = look.attempt(module, image)
+    if isinstance(made, Failure):
+        if f"to have {DIMS[0]} channels, but got {CHANNELS} channels" in made.words:
+            look.wrong("stages-get-the-image", f"An embedding of {DIMS[0]} channels was given the image. {made}")
+        if "inplace operation" in made.words or "in-place operation" in made.words:
+            look.wrong("in-place", str(made))
+        if not told:
+            look.wrong("size-guessed", f"{words}: {made}")
+        made = look.call(module, image, told=words)
+    if made is None or made is Ellipsis:
+        look.nothing(type(module).forward, words)
+    if isinstance(made, torch.Tensor):
+        _one_tensor(look, made, image)
+    if not isinstance(made, list | tuple) or not all(isinstance(x, torch.Tensor) for x in made):
+        look.wrong("wrong-type", f"{words} gave a {type(made).__name__}; a list of four maps is expected.")
+    if len(made) != 4:
+        _count_of_maps(look, list(made), image)
+    for x in made:
+        if x.dtype != torch.float64:
+            look.wrong("wrong-dtype", f"float64 went in, {x.dtype} came out.")
+        if x.dim() != 4:
+            look.wrong("wrong-rank", f"A map has the shape {tuple(x.shape)}.")
+    return list(made)
+
+
+def _one_tensor(look: Look, made: torch.Tensor, image: torch.Tensor) -> NoReturn:
+    seen = f"One tensor {tuple(made.shape)} came out; a list of four is expected."
+    last = made.dim() == 4 and made.shape[1] == DIMS[-1]
+    look.wrong("last-map-only" if last else "wrong-type", seen)
+
+
+def _count_of_maps(look: Look, maps: list[torch.Tensor], image: torch.Tensor) -> NoReturn:
+    seen = f"{len(maps)} maps came out, of the shapes {', '.join(str(tuple(x.shape)) for x in maps)}."
+    if len(maps) == 5 and any(x.shape == image.shape for x in maps):
+        look.wrong("image-among-the-maps", seen)
+    if len(maps) == 1:
+        look.wrong("last-map-only", seen)
+    if len(maps) > 4:
+        look.wrong("a-map-a-block", seen)
+    look.wrong("wrong-type", seen)
+
+
+SIZE_MISTAKES: tuple[tuple[str, Any], ...] = (
+    ("padding-forgotten", ((7, 4, 0), (3, 2, 0), (3, 2, 0), (3, 2, 0))),
+    ("padding-forgotten", ((7, 4, 0), (3, 2, 1), (3, 2, 1), (3, 2, 1))),
+    ("padding-forgotten", ((7, 4, 3), (3, 2, 0), (3, 2, 0), (3, 2, 0))),
+    ("kernel-and-stride-exchanged", ((4, 7, 3), (2, 3, 1), (2, 3, 1), (2, 3, 1))),
+    ("same-patches-everywhere", ((7, 4, 3),) * 4),
+    ("same-patches-everywhere", ((3, 2, 1),) * 4),
+    ("same-patches-everywhere", ((3, 2, 1), (3, 2, 1), (3, 2, 1), (7, 4, 3))),
+    ("patches-do-not-overlap", ((4, 4, 0), (2, 2, 0), (2, 2, 0), (2, 2, 0))),
+    ("patches-do-not-overlap", ((7, 7, 0), (3, 3, 0), (3, 3, 0), (3, 3, 0))),
+    ("stride-forgotten", ((7, 4, 3), (3, 1, 1), (3, 1, 1), (3, 1, 1))),
+    ("stride-forgotten", ((7, 1, 3), (3, 1, 1), (3, 1, 1), (3, 1, 1))),
+    ("stride-forgotten", ((7, 1, 3), (3, 2, 1), (3, 2, 1), (3, 2, 1))),
+    ("stages-get-the-image", None),
+)
+
+
+def _sized(look: Look, module: nn.Module, log: _Log, image: torch.Tensor) -> None:
+    """The shapes of the four maps, or which mistake gives those that came out."""
+    height, width = image.shape[2:]
+    first = (height, width) == IMAGES[0]
+    maps = _run(look, module, log, image, "a multiple of 32" if first else "")
+    found, expected = [tuple(x.shape[2:]) for x in maps], _sizes(height, width)
+    channels = [x.shape[1] for x in maps]
+    seen = f"An image of {height}×{width} became maps of the shapes {', '.join(str(tuple(x.shape)) for x in maps)}."
+    seen += f" Expected are {', '.join(f'{h}×{w}' for h, w in expected)}."
+    if channels == list(DIMS[::-1]) and found == expected[::-1]:
+        look.wrong("maps-reversed", seen)
+    if len(set(found)) == 1 and len({id(x) for x in maps}) == 1:
+        look.wrong("same-map-four-times", seen)
+    if found != expected:
+        for kind, patches in SIZE_MISTAKES:
+            if patches is None:
+                alone = [
+                    tuple(_size(n, k, s, p) for n in image.shape[2:]) for k, s, p in ((7, 4, 3), (3, 2, 1), (3, 2, 1))
+                ]
+                if found[:3] == alone:
+                    look.wrong(kind, seen)
+            elif found == _sizes(height, width, patches):
+                look.wrong(kind, seen)
+        if all(sorted(a) == sorted(b) for a, b in zip(found, expected)):
+            look.wrong("axes-exchanged", seen)
+        look.wrong("other-patches" if first or not _guessed(found, expected) else "size-guessed", seen)
+    if channels != list(DIMS):
+        look.wrong("wrong-shape", seen)
+
+
+def _guessed(found: Sequence[tuple[int, ...]], expected: Sequence[tuple[int, ...]]) -> bool:
+    """Whether a map has as many pixels as it should, in other rows."""
+    return any(a != b and math.prod(a) == math.prod(b) for a, b in zip(found, expected))
+
+
+def _of_stage(log: _Log, stage: int) -> list[tuple[_Branch, torch.Tensor, torch.Tensor]]:
+    return [call for call in log.calls if call[0].dim == DIMS[stage]]
+
+
+def _blocks(look: Look, module: nn.Module, log: _Log, image: torch.Tensor) -> None:
+    """Which branches are called, how often and in which order."""
+    _run(look, module, log, image)
+    used = {id(branch) for branch, *_ in log.calls}
+    for stage, depth in enumerate(DEPTHS):
+        calls = [branch for branch, *_ in _of_stage(log, stage)]
+        kinds = [branch.kind for branch in calls]
+        distinct = len({id(branch) for branch in calls})
+        seen = f"Stage {stage + 1} should have {depth} blocks; its branches were called in this order: "
+        seen += f"{', '.join(kinds) or 'none'}."
+        idle = [b for b in log.made if b.dim == DIMS[stage] and id(b) not in used]
+        if set(kinds) != {"attention", "feed-forward"}:
+            look.wrong("branch-never-called", seen)
+        if distinct < len(calls):
+            repeated = distinct <= 2 < len(calls) or len(calls) == 2 * depth
+            look.wrong("one-block-repeated" if repeated else "residual-twice", seen)
+        if len(calls) < 2 * depth:
+            look.wrong("branch-never-called" if idle and _known(module, idle) else "too-few-blocks", seen)
+        if len(calls) > 2 * depth:
+            look.wrong("too-many-blocks", seen)
+        if kinds[0] == "feed-forward":
+            look.wrong("feed-forward-first", seen)
+        if kinds != ["attention", "feed-forward"] * depth:
+            look.wrong("branches-sorted", seen)
+    order = [DIMS.index(branch.dim) for branch, *_ in log.calls]
+    if order != sorted(order):
+        look.wrong("stages-get-the-image", f"The stages work in the order {order}.")
+
+
+def _known(module: nn.Module, branches: list[_Branch]) -> bool:
+    known = {id(part) for part in module.modules()}
+    return any(id(branch) in known for branch in branches)
+
+
+def _sums(look: Look, module: nn.Module, log: _Log, image: torch.Tensor) -> None:
+    """What each branch was given: the sum of what the one before was given and what it answered."""
+    maps = [x.detach() for x in _run(look, module, log, image)]
+    lone = []
+    for stage, target in enumerate(maps):
+        calls = _of_stage(log, stage)
+        start = calls[0][1]
+        for number, (branch, given, answered) in enumerate(calls):
+            last = number == len(calls) - 1
+            then = target if last else calls[number + 1][1]
+            if then.shape == given.shape and close(then, given + answered):
+                continue
+            where = (
+                "the map that comes out" if last else f"what the next branch was given ({calls[number + 1][0].kind})"
+            )
+            seen = f"Stage {stage + 1}, block {number // 2}: behind the {branch.kind}, {where} "
+            if last and number and any(close(then, earlier) for _, earlier, _ in calls):
+                _early(look, seen, number, calls, then)
+            if close(then, answered):
+                lone.append((branch.kind, seen + "is its answer alone."))
+                continue
+            after = None if last else maps[stage] if number + 2 == len(calls) else calls[number + 2][1]
+            if after is not None and close(then, given):
+                both = close(after, given + answered + calls[number + 1][2])
+                look.wrong("branches-in-parallel" if both else "result-lost", seen + "is what it was given itself.")
+            if any(close(then, given + answered + earlier) for _, earlier, _ in calls[:number]):
+                look.wrong("residual-twice", seen + "holds an older map too.")
+            _joined(look, seen, then, given, answered, start, last)
+    if lone:
+        both = len({kind for kind, _ in lone}) == 2
+        look.wrong("residual-missing" if both else "residual-missing-once", lone[0][1])
+    if len(maps) == 4:
+        _next_stage(look, module, log, image)
+
+
+def _early(look: Look, seen: str, number: int, calls: Any, then: torch.Tensor) -> NoReturn:
+    if close(then, calls[0][1]):
+        look.wrong("maps-kept-too-early", seen + "is what the embedding made.")
+    if close(then, calls[number][1]):
+        look.wrong("result-lost", seen + "is what the branch itself was given.")
+    look.wrong("maps-kept-too-early", seen + "is an earlier one.")
+
+
+def _joined(
+    look: Look,
+    seen: str,
+    then: torch.Tensor,
+    given: torch.Tensor,
+    answered: torch.Tensor,
+    start: torch.Tensor,
+    last: bool,
+) -> NoReturn:
+    """A sum that is another one: say which."""
+    if then.shape != given.shape:
+        look.wrong("changed-behind-the-blocks" if last else "changed-before-the-branch", seen + "has another shape.")
+    target = given + answered
+    if close(then, given):
+        look.wrong("result-lost", seen + "is what the branch itself was given.")
+    if close(then, 2 * given + answered) or close(then, given + 2 * answered) or close(then, 2 * target):
+        look.wrong("residual-twice", seen + "holds a part twice.")
+    if close(then, start + answered) or close(then, start):
+        kind = "residual-from-the-beginning" if close(then, start + answered) else "result-lost"
+        look.wrong(kind, seen + "holds the map that the stage began with.")
+    if close(then, given * answered) or close(then, given - answered):
+        look.wrong("multiplied", seen + "is their product or difference.")
+    table = differences(then, target)
+    kind = "changed-behind-the-blocks" if last else "changed-before-the-branch"
+    for axes in ((1,), (1, 2, 3), (0, 2, 3), (2, 3)):
+        normed = (target - target.mean(axes, keepdim=True)) / target.std(axes, correction=0, keepdim=True)
+        kind = "norm-at-the-end" if last and close(then, normed, 0.02) else kind
+    look.wrong(kind, seen + "is not the sum of both.", table)
+
+
+def _next_stage(look: Look, module: nn.Module, log: _Log, image: torch.Tensor) -> None:
+    """The next stage works on the map that the blocks made: change it, and see who notices."""
+    for stage in range(3):
+        last = _of_stage(log, stage)[-1][0]
+        before = _of_stage(log, stage + 1)[0][1]
+        shape = _of_stage(log, stage)[-1][1].shape
+        log.instead = {id(last): random(*shape, seed=11)}
+        _run(look, module, log, image)
+        log.instead = {}
+        if close(_of_stage(log, stage + 1)[0][1], before):
+            look.wrong("blocks-skipped", f"Stage {stage + 2} does not depend on what the last block of the stage before "
+                       "gives.")  # fmt: skip
+
+
+class _AllMaps(nn.Module):
+    """The four maps as one tensor."""
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return torch.cat([x.flatten(1) for x in self.encoder(image)], 1)
+
+
+def _effects(look: Look, module: nn.Module, image: torch.Tensor) -> None:
+    whole = _AllMaps(module)
+    look.side_effects(whole, image)
+    look.pictures_apart(whole, image)
+    look.same_in_eval(whole, image)
+
+
+def _loop_gradients(look: Look, module: nn.Module, image: torch.Tensor) -> None:
+    """Every weight and the image get a gradient, and nothing was overwritten on the way."""
+    for name, parameter in module.named_parameters():
+        if not parameter.requires_grad:
+            look.wrong("frozen", f"`{name}` does not require a gradient.")
+    image = image.clone().requires_grad_()
+    maps = look.call(module, image)
+    named = [("the image", image), *((f"`{name}`", parameter) for name, parameter in module.named_parameters())]
+    total = sum((x * random(*x.shape, seed=3)).sum() for x in maps if x.requires_grad)
+    missing = [name for name, _ in named]
+    if isinstance(total, torch.Tensor):
+        try:
+            found = torch.autograd.grad(total, [tensor for _, tensor in named], allow_unused=True)
+        except RuntimeError as error:
+            look.wrong("in-place" if "inplace" in str(error) else "wrong-gradient", f"backward: {str(error)[:200]}")
+        missing = [name for (name, _), gradient in zip(named, found) if gradient is None]
+    if missing:
+        look.wrong("no-gradient", f"No gradient reaches {', '.join(missing[:6])}.")
+
+
+def _embedding(look: Look, module: nn.Module, log: _Log, stage: int) -> None:
+    """One stage's embedding, from the map before it to its first branch: a convolution, read off by a gradient."""
+    kernel, stride, padding = PATCHES[stage]
+    image = random(1, CHANNELS, 92, 77, seed=4)
+    _run(look, module, log, image)
+    first = _of_stage(log, stage)[0][0]
+    last = _of_stage(log, stage - 1)[-1][0] if stage else None
+    shape = _of_stage(log, stage - 1)[-1][1].shape if stage else image.shape
+    kept: list[torch.Tensor] = []
+    hook = first.register_forward_pre_hook(lambda _, args: kept.append(args[0]))
+
+    def through(x: torch.Tensor) -> torch.Tensor:
+        kept.clear()
+        log.instead = {} if last is None else {id(last): x}
+        _run(look, module, log, x if last is None else image)
+        log.instead = {}
+        return kept[0]
+
+    try:
+        a, b, zero = random(*shape, seed=1), 2 * random(*shape, seed=2), torch.zeros(shape, dtype=torch.float64)
+        nothing, one = through(zero).detach(), through(a).detach()
+        seen = f"The embedding of stage {stage + 1}: "
+        if not close(through(a + b).detach() + nothing, one + through(b).detach()):
+            look.wrong("embedding-not-linear", seen + "f(a + b) − f(a) − f(b) + f(0) is not zero.")
+        x = zero.clone().requires_grad_()
+        y = through(x)
+        row, column = y.shape[2] // 2, y.shape[3] // 2
+        seeing = [torch.autograd.grad(y[0, o, row, column], x, retain_graph=True)[0][0] for o in range(y.shape[1])]
+    finally:
+        hook.remove()
+        log.instead = {}
+    field = torch.stack(seeing)  # (dim_out, dim_in, H, W)
+    seen_at = (field.abs().amax((0, 1)) > 1e-12).nonzero()
+    top, left = (int(v) for v in seen_at.amin(0))
+    bottom, right = (int(v) for v in seen_at.amax(0))
+    begins = row * stride - padding, column * stride - padding
+    box = f"one vector sees rows {top} to {bottom}; expected are {begins[0]} to {begins[0] + kernel - 1}."
+    if bottom - top + 1 > kernel or right - left + 1 > kernel:
+        look.wrong("window-too-large", seen + box)
+    if bottom - top + 1 < kernel or right - left + 1 < kernel:
+        look.wrong("patches-do-not-overlap" if bottom - top + 1 == stride else "window-too-small", seen + box)
+    if (top, left) != begins:
+        look.wrong("other-patches", seen + box)
+    weight = field[:, :, top : top + kernel, left : left + kernel]
+    if not bool(nothing.any()):
+        look.wrong("embedding-without-bias", seen + "a map of zeros gives zeros.")
+    target = F.conv2d(a, weight, stride=stride, padding=padding)
+    yours = one - nothing
+    inside = (slice(None), slice(None), slice(1, -1), slice(1, -1))
+    if not close(nothing, nothing[:, :, 1:2, 1:2].expand_as(nothing)):
+        look.wrong("padding-not-zeros", seen + "a map of zeros gives other numbers at the border than inside.")
+    if not close(yours, target):
+        near = close(yours[inside], target[inside])
+        look.wrong("padding-not-zeros" if near else "pooled", seen + "the places are not treated alike.")
+
+
+def _embedding_weights(look: Look, module: nn.Module) -> None:
+    """The weights of the four convolutions, and no other."""
+    branches = {id(w) for part in module.modules() if isinstance(part, _Branch) for w in part.parameters()}
+    rest = [parameter for parameter in module.parameters() if id(parameter) not in branches]
+    pairs = zip((CHANNELS, *DIMS), DIMS, PATCHES)
+    expected = sum(kernel**2 * dim_in * dim_out + dim_out for dim_in, dim_out, (kernel, _, _) in pairs)
+    count = sum(parameter.numel() for parameter in rest)
+    if count != expected:
+        shapes = ", ".join(str(tuple(parameter.shape)) for parameter in rest[:9])
+        look.wrong(
+            "parameters", f"Besides the blocks: {count} parameters; {expected} are enough. Their shapes: {shapes}."
+        )
+
+
+def _other(look: Look, answer: Any) -> None:
+    """Other widths, depths and channels."""
+    channels, dims, depths = 3, (4, 6, 5, 8), (1, 3, 2, 1)
+    log = _Log()
+    made = look.attempt(answer, channels, dims, depths, log.block)
+    told = f"Encoder({channels}, {dims}, {depths}, …)"
+    if isinstance(made, Failure):
+        look.wrong("width-fixed", f"{told}: {made}")
+    module = look.call(made.double, told="double()")
+    maps = look.attempt(module, random(1, channels, 64, 96))
+    if isinstance(maps, Failure):
+        look.wrong("width-fixed", f"{told}, forward: {maps}")
+    used = [sum(branch.dim == dim for branch, *_ in log.calls) for dim in dims]
+    if [x.shape[1] for x in maps] != list(dims):
+        look.wrong("width-fixed", f"{told}: the maps have {[x.shape[1] for x in maps]} channels.")
+    if used != [2 * depth for depth in depths]:
+        look.wrong("depth-fixed", f"{told}: branches called a stage: {used}; expected are {[2 * d for d in depths]}.")
+
+
+# 5.5
+
+FAULTS = ("none", "no residual", "shared block", "plain list", "in place", "depth ignored")
+_FOUND = {
+    "A": ("shared block", "not-the-shared-block"),
+    "B": ("none", "nothing-wrong"),
+    "C": ("in place", "not-in-place"),
+    "D": ("plain list", "not-the-list"),
+    "E": ("no residual", "not-the-residual"),
+}
+
+predictions(
+    "stages",
+    title="Five stages",
+    quantities={
+        letter: Quantity(fault, {kind: tuple(word for word in FAULTS if word != fault)}, choices=FAULTS)
+        for letter, (fault, kind) in _FOUND.items()
+    },
+    hints={
+        "not-the-shared-block": "How many weights has A, and how many should three branches have?",
+        "nothing-wrong": "Set all weights and biases of B to zero, send a map through, and compare. Then count its "
+        "weights. What is wrong with it?",
+        "not-in-place": "Call backward on the sum of what C gives. What does the message say was modified?",
+        "not-the-list": "Ask D for its parameters. How many tensors does it know of?",
+        "not-the-residual": "Set all weights and biases of E to zero and send a map through. What should come out?",
+    },
+)
+
+# Warm-ups
+
+_WINDOWED = torch.arange(35.0).reshape(1, 1, 7, 5)
+
+puzzle_of(
+    "patches",
+    title="Overlapping patches, one a column",
+    target=lambda: F.unfold(_WINDOWED, 3, stride=2),
+    wrong={
+        "kernel-and-stride-exchanged": (
+            lambda: F.unfold(_WINDOWED, 2, stride=3),
+            "The patches have two rows and lie three apart. Which number is which?",
+        ),
+        "stride-forgotten": (
+            lambda: F.unfold(_WINDOWED, 3),
+            "There are fifteen columns. How far apart should two patches begin?",
+        ),
+        "border-added": (
+            lambda: F.unfold(_WINDOWED, 3, stride=2, padding=1),
+            "There are zeros among the numbers. Is a border asked for?",
+        ),
+        "one-patch-a-row": (
+            lambda: F.unfold(_WINDOWED, 3, stride=2).transpose(1, 2),
+            "Each patch lies in a row of its own. Should it stand in a column?",
+        ),
+        "no-overlap": (
+            lambda: F.unfold(_WINDOWED, 2, stride=2),
+            "No number stands in two patches. How wide is a patch, compared with the step?",
+        ),
+    },
+)
+
+_STEPS = (3, 32, 64, 160, 256)
+
+puzzle_of(
+    "steps",
+    title="From one width to the next",
+    target=lambda: torch.tensor(list(zip(_STEPS[:-1], _STEPS[1:]))),
+    wrong={
+        "not-shifted": (
+            lambda: torch.tensor(list(zip(_STEPS, _STEPS))),
+            "Each number stands beside itself. Where should the second list begin?",
+        ),
+        "not-shifted-and-cut": (
+            lambda: torch.tensor(list(zip(_STEPS[:-1], _STEPS[:-1]))),
+            "Four steps, but from each width to itself. Which of the two lists begins one later?",
+        ),
+        "out-before-in": (
+            lambda: torch.tensor(list(zip(_STEPS[1:], _STEPS[:-1]))),
+            "Each step goes backwards. Which number comes in, and which goes out?",
+        ),
+        "every-second": (
+            lambda: torch.tensor(list(zip(_STEPS[::2], _STEPS[1::2]))),
+            "The stages do not meet: one must begin where the one before ends. How far apart are your steps?",
+        ),
+        "two-long-rows": (
+            lambda: torch.tensor([_STEPS[:-1], _STEPS[1:]]),
+            "All that comes in stands in one row. What should a row hold?",
+        ),
+        "last-left-out": (
+            lambda: torch.tensor(list(zip(_STEPS[:-2], _STEPS[1:-1]))),
+            "One step is missing. Which width does nobody reach?",
+        ),
+    },
+)
