@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import permutations, product
 from math import prod
 from typing import Any, NoReturn
@@ -21,12 +21,18 @@ from torch import nn
 from segformer_edu.checks._progress import MODULE, Progress, names_of
 from segformer_edu.checks._result import Result
 from segformer_edu.checks.core import EXERCISES, LOOSE, Failure, Look, close, hidden_weights, look_at, random
+from segformer_edu.data.labels import VOID
+from segformer_edu.data.pictures import normalize
 from segformer_edu.model.attention import EfficientSelfAttention
-from segformer_edu.model.decoder import MLPDecoder
+from segformer_edu.model.config import NormEps, SegformerConfig
+from segformer_edu.model.decoder import MLPDecoder, SegformerHead
 from segformer_edu.model.encoder import MiT
-from segformer_edu.model.feedforward import MixFeedForward
+from segformer_edu.model.feedforward import DepthwiseMixFeedForward, MixFeedForward
 from segformer_edu.model.normalization import LayerNorm
+from segformer_edu.model.parts import PAPER, Parts
 from segformer_edu.model.segformer import Segformer
+from segformer_edu.pages import frames
+from segformer_edu.pretrained.load import load_pretrained
 from segformer_edu.pretrained.names import KERNELS, LUCIDRAINS, SKETCH_OURS
 
 __all__ = ["capstone", "lucidrains_file", "street"]
@@ -106,6 +112,7 @@ HINTS = {
     "statistics-forgotten": "A BatchNorm has more than weights. What does it use in evaluation, and where is it?",
     "gelu-approximated": "There are two GELUs. Which one do the weights know?",
     "nearest": "How does the released code enlarge the three smaller maps?",
+    "whole-street": "A small picture is right, and one of 360×480 is not. Which side is taken for granted?",
     "almost-the-same": "Nearly every pixel has the class that it should have. Which small number could be another one?",
 }
 
@@ -318,9 +325,12 @@ def _blocks(look: Look, answer: Any, attention: Any, feed_forward: Any, norm: An
     calls, x = iter(log), image
     for stage, layers in enumerate(ENCODER["num_layers"]):
         x = _embedded(look, rest, x, stage, log[2 * sum(ENCODER["num_layers"][:stage])][1])
+        branch = None
         for block in range(layers):
-            x = _block(look, x, calls, branches["attention"], f"Stage {stage + 1}, block {block + 1}")
-        _compare(look, maps[stage], x, {"extra-norm": _normal(x)}, f"The map of stage {stage + 1}")
+            where = f"Stage {stage + 1}, block {block + 1}"
+            x, branch = _block(look, x, branch, calls, branches["attention"], where)
+        wrong = {"extra-norm": _normal(x), "residual-missing": branch}
+        _compare(look, maps[stage], x, wrong, f"The map of stage {stage + 1}")
         look.done(f"stage {stage + 1}")
 
 
@@ -363,18 +373,22 @@ def _embedded(look: Look, rest: list[torch.Tensor], x: torch.Tensor, stage: int,
     look.wrong("embedding", f"Stage {stage + 1}: what its first attention was given does not come from its embedding.")
 
 
-def _block(look: Look, x: torch.Tensor, calls: Iterator[Any], attentions: list[nn.Module], where: str) -> torch.Tensor:
-    """Follow a map through one block."""
+def _block(
+    look: Look,
+    x: torch.Tensor,
+    branch: torch.Tensor | None,
+    calls: Iterator[Any],
+    attentions: list[nn.Module],
+    where: str,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Follow a map through one block; ``branch`` is what a forgotten sum would have left of the block before."""
     part, given, a = next(calls)
     if part not in attentions:
         look.wrong("order-exchanged", f"{where}: the feed-forward network was called first.")
-    _compare(
-        look,
-        given,
-        _normal(x),
-        {"norm-missing": x, "extra-norm": _normal(_normal(x))},
-        f"{where}: what the attention was given",
-    )
+    wrong = {"norm-missing": x, "extra-norm": _normal(_normal(x))}
+    if branch is not None:
+        wrong["residual-missing"] = _normal(branch)
+    _compare(look, given, _normal(x), wrong, f"{where}: what the attention was given")
     first = x + a
     part, given, f = next(calls)
     if part in attentions:
@@ -386,10 +400,7 @@ def _block(look: Look, x: torch.Tensor, calls: Iterator[Any], attentions: list[n
         "extra-norm": _normal(_normal(first)),
     }
     _compare(look, given, _normal(first), wrong, f"{where}: what the feed-forward network was given")
-    second = first + f
-    # where the block ends is seen in what comes next; a lost sum is told here already
-    after = next(iter(()), None)
-    return second if after is None else after
+    return first + f, f
 
 
 def _encoder_weights(look: Look, answer: Any) -> None:
@@ -588,8 +599,8 @@ def _drawn(sizes: Mapping[str, Any], seed: int) -> Segformer:
 def _load(look: Look, load: Any, answer: Any) -> None:
     """Let the reader load a file in lucidrains' format, and compare logits."""
     look.exists(load)
-    small = {"reduction_ratio": (8, 4, 2, 1), "decoder_dim": 32}
-    for told, sizes in {"the check's sizes": MODEL, "the default sizes": {"num_classes": 5, **small}}.items():
+    usual = {"num_classes": 5, "decoder_dim": 32}
+    for told, sizes in {"the check's sizes": MODEL, "the default sizes of the encoder": usual}.items():
         reference = _drawn(sizes, seed=100)
         file = lucidrains_file(reference)
         model = look.construct(answer, **sizes)
@@ -602,7 +613,8 @@ def _load(look: Look, load: Any, answer: Any) -> None:
         if list(file) != list(kept) or any(not torch.equal(value, copies[name]) for name, value in kept.items()):
             look.wrong("file-changed", f"After {words} the state dict is another one than before.")
         _all_loaded(look, model, before)
-        for shape in ((2, sizes.get("channels", 3), 64, 96), (1, sizes.get("channels", 3), 75, 67)):
+        channels = sizes.get("channels", 3)
+        for shape in ((2, channels, 64, 96), (1, channels, 75, 67))[: 2 if sizes is MODEL else 1]:
             image = random(*shape, seed=3)
             yours, target = look.output(model, image).detach(), reference(image).detach()
             look.shape(yours, target.shape)
@@ -657,7 +669,7 @@ def _misread(weights: Weights) -> Iterator[tuple[str, Weights]]:
     yield "kv-dealt-out", _parted(weights, lambda both: (both[1::2], both[::2]))
     yield "patch-numbers-permuted", _other_filters(weights)
     yield "norms-exchanged", _exchanged(weights, ".attention_norm.", ".feed_forward_norm.")
-    yield "g-and-b-exchanged", {name[:-1] + {"g": "b", "b": "g"}[name[-1]] if name.endswith(("norm.g", "norm.b")) else name: value for name, value in weights.items()}  # fmt: skip  # noqa: E501
+    yield "g-and-b-exchanged", _exchanged(weights, "_norm.g", "_norm.b")
     yield "query-and-output-exchanged", _exchanged(weights, ".to_q.", ".to_out.")
     fuse = "decoder.to_segmentation.0.weight"
     yield "fuse-permuted", weights | {fuse: torch.cat(weights[fuse].chunk(4, 1)[::-1], 1)}
@@ -765,3 +777,136 @@ def capstone(answers: Any) -> Progress:
         return Progress("Capstone", listed, len(STEPS), None)
     finally:
         sys.modules.pop(MODULE, None)
+
+
+# The street.
+
+SHIPPED = "camvid-small"
+
+
+def street(answers: Any) -> Result:
+    """Check that a reader's own model of the paper segments a street as the library's does, after chapter 9.
+
+    Args:
+        answers: as for ``capstone``, with a function ``street_model(weights, config)`` among the names: it gets the
+            state dict of ``load_pretrained("camvid-small")`` and its ``SegformerConfig``, and returns the model with
+            these weights. Or such a function; or the model itself. The model takes a normalised picture
+            (B, 3, H, W) and returns logits (B, 11, H/4, W/4).
+
+    Returns:
+        A result that shows itself.
+    """
+    if isinstance(answers, nn.Module) or callable(answers):
+        return look_at("The street", HINTS, _street, answers)
+    try:
+        names, result = _opened("Your file", answers)
+        if result.outcome != "right":
+            return result
+        return look_at("The street", HINTS, _street, names.get("street_model"))
+    finally:
+        sys.modules.pop(MODULE, None)
+
+
+def _street(look: Look, answer: Any) -> None:
+    look.exists(answer, instance=True)
+    shipped = load_pretrained(SHIPPED, parts=PAPER)
+    weights, config = {name: value.clone() for name, value in shipped.state_dict().items()}, shipped.config
+    shipped = shipped.double().eval()
+    model = answer
+    if not isinstance(answer, nn.Module):
+        given = {name: value.clone() for name, value in weights.items()}
+        model = look.call(answer, given, config, told="street_model(weights, config)")
+        if model is None:
+            look.nothing(answer, "street_model(weights, config)")
+    if not isinstance(model, nn.Module):
+        look.wrong("not-a-module", f"A {type(model).__name__} came out, and no nn.Module.")
+    if theirs := [type(part).__name__ for part in model.modules() if type(part).__module__.startswith("segformer_edu")]:
+        look.wrong("the-librarys", f"In the model is the library's {theirs[0]}.")
+    look.done("a model of your own")
+    model = look.call(copy.deepcopy, model, told="A copy of your model").double().eval()
+    photo, truth = frames.street()
+    picture = normalize(photo[None]).double()
+    corner = picture[..., 100:228, 200:360]
+    with torch.no_grad():
+        yours, target = look.output(model, corner), shipped(corner)
+    if yours.shape != target.shape:
+        look.wrong("not-the-logits", f"A picture of 128×160 gave {tuple(yours.shape)}; {tuple(target.shape)} expected.")
+    look.done("runs, shape of the logits")
+    if not close(yours, target):
+        for kind, result in _misbuilt(weights, config, corner):
+            if close(yours, result):
+                look.wrong(kind, "The logits are those that this mistake gives, to the last digits.")
+        agreed = float((yours.argmax(1) == target.argmax(1)).double().mean())
+        if agreed > 0.99:
+            look.wrong("almost-the-same", f"{agreed:.2%} of the logits' places have the class that they should have.")
+        look.values(yours, target)
+    look.done("logits of a corner")
+    model, shipped, picture = model.float(), shipped.float(), picture.float()  # in half the time
+    yours, target = (enlarged(net, picture) for net in (lambda x: look.output(model, x, dtype=torch.float32), shipped))
+    if (other := float((yours != target).double().mean())) > 1e-4:  # rounding decides where two classes are equal
+        look.wrong("whole-street", f"{other:.2%} of the pixels of the whole street have another class.")
+    look.done("class map of the street")
+    labelled = truth != VOID
+    look.remark(f"{float((yours[0] == truth)[labelled].double().mean()):.0%} of the labelled pixels are right.")
+
+
+@torch.no_grad()
+def enlarged(model: Callable[[torch.Tensor], torch.Tensor], picture: torch.Tensor) -> torch.Tensor:
+    """Return a model's class map of a picture, in its size."""
+    return F.interpolate(model(picture), size=picture.shape[-2:], mode="bilinear").argmax(1)
+
+
+class _TanhFeedForward(DepthwiseMixFeedForward):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.narrow(F.gelu(self.mix(self.widen(x)), approximate="tanh"))  # type: ignore[no-any-return]
+
+
+class _NearestHead(SegformerHead):
+    options: dict[str, Any] = {"mode": "nearest"}
+
+    def forward(self, layer_outputs: list[torch.Tensor]) -> torch.Tensor:
+        size = layer_outputs[0].shape[-2:]
+        maps = [F.interpolate(project(x), size, **self.options) for x, project in zip(layer_outputs, self.project)]
+        return self.classify(self.norm(self.fuse(torch.cat(maps, 1))).relu())  # type: ignore[no-any-return]
+
+
+class _CornersHead(_NearestHead):
+    options = {"mode": "bilinear", "align_corners": True}
+
+
+def _paper(config: SegformerConfig, weights: Weights, parts: Parts, **changed: Any) -> nn.Module:
+    """Make the paper's model of these sizes, with these weights."""
+    names = ("dims", "heads", "ff_expansion", "reduction_ratio", "num_layers", "decoder_dim", "num_classes")
+    model = Segformer(**{name: getattr(config, name) for name in names} | changed, parts=parts)
+    model.load_state_dict(weights)
+    return model.double().eval()
+
+
+@torch.no_grad()
+def _misbuilt(weights: Weights, config: SegformerConfig, x: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield the logits that known mistakes give."""
+    parts = PAPER.with_norm_eps(config.norm_eps)
+    fuse, statistics = "decoder.fuse.weight", "decoder.norm.running_"
+    mistaken = {
+        "fuse-permuted": weights | {fuse: torch.cat(weights[fuse].chunk(4, 1)[::-1], 1)},
+        "keys-and-values-exchanged": {
+            name: torch.cat(value.chunk(2)[::-1]) if ".to_kv." in name else value for name, value in weights.items()
+        },
+        "statistics-forgotten": weights
+        | {
+            f"{statistics}mean": torch.zeros_like(weights[f"{statistics}mean"]),
+            f"{statistics}var": torch.ones_like(weights[f"{statistics}var"]),
+        },
+        "norms-exchanged": _exchanged(weights, ".attention_norm.", ".feed_forward_norm."),
+        "query-and-output-exchanged": _exchanged(weights, ".to_q.", ".to_out."),
+    }
+    for kind, changed in mistaken.items():
+        yield kind, _paper(config, changed, parts)(x)
+    for heads in ((1, 1, 1, 1), (1, 2, 4, 8)):
+        yield "heads", _paper(config, weights, parts, heads=heads)(x)
+    for eps in (1e-5, 1e-6, 1e-12):
+        others = PAPER.with_norm_eps(NormEps(blocks=eps, stages=eps, patches=eps, reductions=eps))
+        yield "other-eps", _paper(config, weights, others)(x)
+    yield "gelu-approximated", _paper(config, weights, replace(parts, feed_forward=_TanhFeedForward))(x)
+    for head in (_NearestHead, _CornersHead):
+        yield "nearest", _paper(config, weights, replace(parts, decoder=head))(x)
