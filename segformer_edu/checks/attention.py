@@ -417,6 +417,11 @@ LAYER = {
     "rows-and-columns": "The tokens are written back column by column. In which order were rows and columns joined?",
     "keys-and-values-differ-in-order": "A share meets the value of another cell. Are keys and values listed in the "
     "same order?",
+    "not-linear": "Something besides the softmax is not linear. What is done to the map, or to the values, but to "
+    "multiply and to add them up?",
+    "own-pixel-added": "Where all shares are alike, each pixel should hear the same mean. What reaches a pixel besides "
+    "what it hears?",
+    "cells-padded": "There are more keys than whole cells, and some are made of zeros. What was added around the map?",
     "query-layer-missing": "There is no layer of its own that makes the queries. Can a pixel then look for something "
     "else than it shows?",
     "border-padded": "Where the ratio does not divide the sides, other cells are looked at than the whole ones. Which "
@@ -428,7 +433,7 @@ LAYER = {
 }
 
 Weights = dict[str, torch.Tensor]
-HOW = {
+HOW: dict[str, dict[str, Any]] = {
     "scale-missing": {"scale": "scale-missing"},
     "scale-multiplied": {"scale": "scale-multiplied"},
     "scale-twice": {"scale": "scale-twice"},
@@ -449,6 +454,7 @@ HOW = {
     "rows-and-columns": {"join": "columns"},
     "keys-and-values-differ-in-order": {"order": "columns"},
     "cells-overlap": {"stride": 1},
+    "cells-padded": {"pad": 1},
 }
 LAYER |= {kind: SHARED[kind] for kind in (*HOW, "scale-of-something-else") if kind in SHARED}
 MORE: dict[str, tuple[dict[str, Any], ...]] = {
@@ -500,11 +506,12 @@ def _layer(
     join: str = "",
     order: str = "",
     stride: int = 0,
+    pad: int = 0,
 ) -> torch.Tensor:
     """Efficient self-attention with these weights, right or with a known mistake."""
     channels, (height, width) = x.shape[1], x.shape[2:]
     q = torch.einsum("oi,bihw->bohw", w["q"], x)
-    k, v = (F.conv2d(x, w[name], stride=stride or ratio) for name in "kv")
+    k, v = (F.conv2d(x, w[name], stride=stride or ratio, padding=pad) for name in "kv")
     if order:
         v = v.mT.reshape(v.shape)
     parts = []
@@ -764,7 +771,20 @@ def _without_weights(look: Look, module: nn.Module, x: torch.Tensor) -> tuple[st
     doubled = look.output(module, 2e-4 * x).detach() * 1e4
     if close(8 * small, doubled, 1e-4):
         return "softmax-missing", "For small numbers, twice the input gives eight times the result."
-    return "cannot-place", "The weights are as many as they should be, and do not act as those of four projections."
+    return _for_small_numbers(look, module, x) or (
+        "cannot-place",
+        "The weights are as many as they should be, and do not act as those of four projections.",
+    )
+
+
+def _for_small_numbers(look: Look, module: nn.Module, x: torch.Tensor) -> tuple[str, str] | None:
+    """For small inputs all shares are alike: the result is linear in the input, and the same at every pixel."""
+    one, two, minus = (look.output(module, factor * x).detach() for factor in (0.01, 0.02, -0.01))
+    if not close(two, 2 * one, 2e-3) or not close(minus, -one, 2e-3):
+        return "not-linear", "For small numbers, twice the input does not give twice the result, or minus it minus."
+    if not close(one, one.mean((2, 3), keepdim=True).expand_as(one), 0.05):
+        return "own-pixel-added", "For small numbers all shares are alike, and yet the pixels' results are not."
+    return None
 
 
 def _compared(look: Look, module: nn.Module, layouts: list[Weights], x: torch.Tensor, heads: int, ratio: int) -> None:
@@ -780,6 +800,8 @@ def _compared(look: Look, module: nn.Module, layouts: list[Weights], x: torch.Te
         if close(yours, _layer(x, weights, settings.pop("heads"), ratio, **settings)):
             look.wrong(kind, "With your weights, the result is the one that this mistake gives, to the last digits.")
     _other_scale(look, module, layouts, x, heads, ratio)
+    if found := _for_small_numbers(look, module, x):
+        look.wrong(*found)
     look.values(yours, targets[0])
 
 
@@ -823,6 +845,11 @@ def _other_sizes(look: Look, answer: Any) -> None:
             if divides:
                 _compared(look, module, layouts, x, heads, ratio)
             look.wrong("border-padded", f"{told}.")
+    _ratio_one(look, answer)
+
+
+def _ratio_one(look: Look, answer: Any) -> None:
+    """With a ratio of 1: as many weights as four square layers, and no knowledge of places."""
     for heads in (2, 1):
         module = look.construct(answer, dim=10, heads=heads, reduction_ratio=1)
         x = random(2, 10, 5, 7)
@@ -1012,19 +1039,19 @@ class _Names(TorchFunctionMode):
 
 
 def _remembered(look: Look, answer: Any) -> None:
-    """Neither one large tensor nor many small ones: 23 queries, 400 keys, 15 at a time."""
-    q, k, v = random(23, 2), random(400, 2, seed=1), random(400, 3, seed=2)
+    """Neither one large tensor nor many small ones: 30 queries, 300 keys, 6 at a time."""
+    q, k, v = random(30, 1), random(300, 1, seed=1), random(300, 1, seed=2)
     with Memory() as memory, _Names() as called, torch.no_grad():
-        look.output(answer, q, k, v, 15)
+        look.output(answer, q, k, v, 6)
     if "scaled_dot_product_attention" in called.names:
         look.wrong("kernel-used", "The function calls PyTorch's own kernel.")
-    seen = f"For 23 queries and 400 keys, 15 at a time, the largest tensor has {memory.largest} numbers"
-    if memory.largest >= 23 * 400:
+    seen = f"For 30 queries and 300 keys, 6 at a time, the largest tensor has {memory.largest} numbers"
+    if memory.largest >= 30 * 300:
         look.wrong("whole-matrix", f"{seen}, as many as all similarities.")
-    if memory.largest > 4 * 23 * 15:  # a copy of the values has fewer
-        look.wrong("block-ignored", f"{seen}; a block of similarities has {23 * 15}.")
-    if memory.peak > 0.5 * 23 * 400:
-        look.wrong("all-blocks-kept", f"{memory.peak} numbers are held at one time; all similarities are {23 * 400}.")
+    if memory.peak > 0.9 * 30 * 300 and memory.largest < 0.2 * 30 * 300:
+        look.wrong("all-blocks-kept", f"{memory.peak} numbers are held at one time; all similarities are {30 * 300}.")
+    if memory.largest > 3 * 30 * 6:  # a copy of keys or values has fewer
+        look.wrong("block-ignored", f"{seen}; a block of similarities has {30 * 6}.")
 
 
 # Warm-ups

@@ -8,6 +8,7 @@ import json
 import re
 import tokenize
 from collections import Counter
+from contextlib import suppress
 from functools import cache
 
 import exercises
@@ -45,7 +46,8 @@ def chapter_names(number):
         if cell["cell_type"] == "code" and cell["id"] != "setup" and not cell["id"].startswith("exercises-"):
             for node in ast.parse("".join(cell["source"])).body:
                 if isinstance(node, ast.Import | ast.ImportFrom | ast.ClassDef | ast.FunctionDef) or is_constant(node):
-                    exec(compile(ast.Module([node], []), path.name, "exec"), names)
+                    with suppress(NameError):  # a definition that needs a computed value, as a default say
+                        exec(compile(ast.Module([node], []), path.name, "exec"), names)
     return names
 
 

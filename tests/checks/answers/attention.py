@@ -632,6 +632,37 @@ class Residual(Parts):
         return x + super().forward(x)
 
 
+@wrong("efficient_self_attention", "own-pixel-added")
+class QueryAdded(Parts):
+    def forward(self, x):
+        return self.to_q(x) + super().forward(x)
+
+
+@wrong("efficient_self_attention", "not-linear")
+class RectifiedValues(Parts):
+    def project(self, x):
+        return self.to_q(x), self.to_k(x), self.to_v(x).relu()
+
+
+@wrong("efficient_self_attention", "not-linear")
+class GeluAtTheEnd(Parts):
+    def forward(self, x):
+        return F.gelu(super().forward(x))
+
+
+@wrong("efficient_self_attention", "not-linear")
+class NormOfTheInput(Parts):
+    def forward(self, x):
+        return super().forward(F.layer_norm(x.movedim(1, -1), (self.dim,)).movedim(-1, 1))
+
+
+@wrong("efficient_self_attention", "cells-padded")
+class PaddedCells(Parts):
+    def layers(self, d, r):
+        small = [nn.Conv2d(d, d, r, stride=r, padding=r // 2, bias=False) for _ in "kv"]
+        return conv(d, d), *small, conv(d, d)
+
+
 @wrong("efficient_self_attention", "weights-unused")
 class OutForgotten(Parts):
     def forward(self, x):
@@ -874,6 +905,8 @@ blocks(
         q, k, v, size, pairs=list(zip(k.unflatten(0, (-1, size)), v.unflatten(0, (-1, size))))
     ),
 )
+blocks("block-ignored", number_of_blocks=lambda q, k, v, size: in_blocks(q, k, v, -(-len(k) // size)))
+blocks("block-ignored", queries=lambda q, k, v, size: torch.cat([products(one, k, v) for one in q.split(size)]))
 blocks("block-ignored", a_hundred=lambda q, k, v, size: in_blocks(q, k, v, 100))
 
 
