@@ -17,6 +17,7 @@ from architecture import ChapterFiles, Floors
 from assignment_facts import AssignmentCounts, AssignmentResults
 from chapter_facts import CODE_LINES_A_MINUTE, ROOT, WORDS_A_MINUTE, read_chapter
 from docutils import nodes
+from exercise_facts import ExerciseTable
 from messages import Message
 from model_diagram import draw_model
 from myst_nb.sphinx_ import NbMetadataCollector
@@ -248,6 +249,7 @@ def setup(app: Sphinx) -> dict:
     app.add_directive("floors", Floors)
     app.add_directive("chapter-files", ChapterFiles)
     app.add_directive("speed-result", SpeedResult)
+    app.add_directive("exercise-table", ExerciseTable)
     app.connect("html-page-context", mend_markup)
     app.connect("html-page-context", drop_unused_math, priority=900)
     app.connect("build-finished", drop_source_maps)

@@ -45,6 +45,7 @@ from pathlib import Path
 from types import CodeType, TracebackType
 from typing import Any, NoReturn
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -290,8 +291,9 @@ class Look:
                 kind = "weights-in-forward" if not list(function.parameters()) else kind
                 kind = "keeps-state" if not drew else kind
             self.wrong(kind, "Two calls with the same input gave two results.")
-        others = [a.flip(0) * 2 + 1 if isinstance(a, torch.Tensor) and a.is_floating_point() else a for a in before]
-        if bool(first.any()) and same(first, self.output(function, *others, dtype=None).detach()):
+        numbers = [isinstance(a, torch.Tensor) and a.is_floating_point() for a in before]
+        others = [a.flip(0) * 2 + 1 if number else a for a, number in zip(before, numbers)]
+        if any(numbers) and bool(first.any()) and same(first, self.output(function, *others, dtype=None).detach()):
             self.wrong("keeps-state", "Another input gave the very same result.")
         if drew:
             self.wrong("draws-random-numbers", "After the call the global generator stands elsewhere than before.")
@@ -494,7 +496,7 @@ def differences(yours: torch.Tensor, target: torch.Tensor, rows: int = 4) -> Tab
         return None
     distance = (yours.double() - target.double()).abs().nan_to_num(torch.inf)
     worst = distance.flatten().topk(min(rows, distance.numel())).indices
-    places = [tuple(int(i) for i in torch.unravel_index(index, distance.shape)) for index in worst]
+    places = [tuple(int(i) for i in np.unravel_index(int(index), distance.shape)) for index in worst]
     found = tuple((str(place), f"{float(target[place]):.5g}", f"{float(yours[place]):.5g}") for place in places)
     return Table("The largest differences", ("place", "target", "yours"), found)
 

@@ -31,7 +31,7 @@ SIZE_HINTS = {
     "it is not?",
     "kernel-and-stride-exchanged": "Which argument says how wide a window is, and which how far it moves?",
     "stride-ignored": "Each step skips some pixels. Which argument says how many?",
-    "wrong-for-some-sizes": "Draw the row with its border and count the windows by hand. Where does yours part from it?",
+    "wrong-for-some-sizes": "Draw the row with its border and count by hand. Where does yours part from it?",
 }
 
 
@@ -195,7 +195,7 @@ predictions(
     },
     hints={
         "stride-for-window": "That is how far two windows stand apart. How wide is one, where they overlap?",
-        "step-in-the-image": "A neighbour on a map is not the next column of the image. How far away in the image is it?",
+        "step-in-the-image": "A neighbour on a map is not the next column of the image. How far away is it?",
         "new-step-for-old": "The window moves over the map that goes in. Which step has that map, in image columns?",
         "step-of-map-1": "The second and the third embedding look at different maps. Which step has each?",
         "windows-multiplied": "Neighbouring windows overlap. Is the union of three as wide as all three side by side?",
@@ -219,7 +219,7 @@ predictions(
 # 5.3
 
 EMBED_HINTS = {
-    "window-first": "In a column of the unfolded map, do the numbers of one channel stand together, or those of one place?",
+    "window-first": "In a column of the unfolded map, what stands together: a channel's numbers, or a place's?",
     "rows-and-columns": "Each window is mirrored at its diagonal. Which axis of a window runs faster?",
     "windows-turned": "The windows are turned round. Does PyTorch's convolution turn them?",
     "weights-shuffled": "The axes of the weight have been reshaped and not reordered. Which axis must stay in front?",
@@ -270,7 +270,7 @@ def embed(look: Look, answer: Any) -> None:
         before = [tensor.clone() for tensor in args[:3]]
         with _Convolutions() as used:
             made = look.attempt(answer, *args, told=told)
-        if any(not torch.equal(a, b) for a, b in zip(before, args)):
+        if any(not torch.equal(a, b) for a, b in zip(before, args[:3])):
             look.wrong("changes-input", f"After {told} the tensors that went in hold other numbers.")
         if isinstance(made, Failure):
             _embed_failed(look, answer, made, args, number)
@@ -298,9 +298,8 @@ def _embed_failed(look: Look, answer: Any, failure: Failure, args: Embedding, nu
         look.wrong("square-only", f"With a map of {x.shape[2]}×{x.shape[3]}: {failure}")
     square = random(2, x.shape[1], 4 * stride + kernel, 4 * stride + kernel)
     made = look.attempt(answer, square, weight, bias, stride, 0)
-    if isinstance(made, torch.Tensor):
-        if made.dim() == 4 and made.dtype == torch.float64:
-            _embedded(look, made, (square, weight, bias, stride, 0), "a square map")
+    if isinstance(made, torch.Tensor) and made.dim() == 4 and made.dtype == torch.float64:
+        _embedded(look, made, (square, weight, bias, stride, 0), "a square map")
     if number:
         look.wrong("argument-fixed", f"With a window of {kernel}, stride {stride}, padding {padding}: {failure}")
 
@@ -324,77 +323,87 @@ def _works_on_a_square(look: Look, answer: Any, args: Embedding) -> bool:
 
 
 def _embedded(look: Look, yours: torch.Tensor, args: Embedding, told: str, answer: Any = None) -> None:
+    """The shape, then the values."""
     x, weight, bias, stride, padding = args
     outputs, kernel = weight.shape[0], weight.shape[-1]
     target = F.conv2d(x, weight, bias, stride, padding)
     height, width = target.shape[2:]
-    shapes: dict[str, Any] = {
-        "map-not-rebuilt": (2, outputs, height * width),
-        "channels-left-last": (2, height, width, outputs),
-        "one-picture-only": (1, *target.shape[1:]),
-    }
-    if padding:
-        shapes["padding-forgotten"] = F.conv2d(x, weight, bias, stride).shape
-    shapes["stride-forgotten"] = F.conv2d(x, weight, bias, 1, padding).shape
     exchanged = tuple(_size(n, stride, kernel, padding) for n in x.shape[2:])
-    shapes["kernel-and-stride-exchanged"] = (2, outputs, *exchanged)
-    if tuple(yours.shape) in ((2, height * width, outputs), (outputs, height * width), (outputs, height, width)):
-        kind = "map-not-rebuilt" if yours.dim() == 3 and yours.shape[0] == 2 else "one-picture-only"
-        look.wrong(kind, f"{told} gave the shape {tuple(yours.shape)}; expected is {tuple(target.shape)}.")
-    if yours.shape != target.shape and tuple(yours.shape) not in map(tuple, shapes.values()):
+    shapes: list[tuple[str, Sequence[int]]] = [
+        ("map-not-rebuilt", (2, outputs, height * width)),
+        ("map-not-rebuilt", (2, height * width, outputs)),
+        ("channels-left-last", (2, height, width, outputs)),
+        ("one-picture-only", (1, *target.shape[1:])),
+        ("one-picture-only", target.shape[1:]),
+        ("one-picture-only", (outputs, height * width)),
+        ("stride-forgotten", F.conv2d(x, weight, bias, 1, padding).shape),
+        ("kernel-and-stride-exchanged", (2, outputs, *exchanged)),
+    ]
+    if padding:
+        shapes.append(("padding-forgotten", F.conv2d(x, weight, bias, stride).shape))
+    seen = f"{told} gave the shape {tuple(yours.shape)}; expected is {tuple(target.shape)}."
+    if yours.shape != target.shape:
+        for kind, shape in shapes:
+            if tuple(yours.shape) == tuple(shape):
+                look.wrong(kind, seen)
         if answer is not None and _works_on_a_square(look, answer, args):
-            look.wrong("square-only", f"{told} gave the shape {tuple(yours.shape)}; a square map comes out right.")
-    look.shape(yours, target.shape, told, shapes)
-    columns = F.unfold(x, kernel, stride=stride, padding=padding)
-
-    def by(matrix: torch.Tensor) -> torch.Tensor:
-        return (matrix @ columns + bias[:, None]).reshape(target.shape)
-
-    def padded(mode: str) -> torch.Tensor:
-        return F.conv2d(F.pad(x, (padding,) * 4, mode=mode), weight, bias, stride)
-
-    b, flat = len(x), target.flatten(2)
-    wrong: dict[str, Any] = {
-        "window-first": by(weight.permute(0, 2, 3, 1).reshape(outputs, -1)),
-        "rows-and-columns": by(weight.transpose(2, 3).flatten(1)),
-        "windows-turned": by(weight.flip(2, 3).flatten(1)),
-        "weights-shuffled": by(weight.reshape(-1, outputs).T),
+            look.wrong("square-only", f"{seen} A square map comes out right.")
+    look.shape(yours, target.shape, told)
+    if padding and not close(yours, target):
+        _border(look, yours, target, args)
+    _matrices(look, yours, target, args)
+    flat = target.flatten(2)
+    wrong = {
         "bias-forgotten": target - bias[:, None, None],
         "bias-added-twice": target + bias[:, None, None],
         "channels-left-last": flat.transpose(1, 2).reshape(target.shape),
-        "height-and-width": flat.reshape(b, outputs, width, height).transpose(2, 3),
+        "height-and-width": flat.reshape(len(x), outputs, width, height).transpose(2, 3),
     }
+    look.values(yours, target, wrong, told)
+
+
+def _border(look: Look, yours: torch.Tensor, target: torch.Tensor, args: Embedding) -> None:
+    """What stands around the map, if not zeros."""
+    x, weight, bias, stride, padding = args
+    for mode in ("replicate", "reflect", "circular"):
+        if close(yours, F.conv2d(F.pad(x, (padding,) * 4, mode=mode), weight, bias, stride)):
+            look.wrong("padding-not-zeros", f"In the border the image goes on ({mode}).")
+    rim = -(-padding // stride)  # places whose windows reach over the edge
+    inside = (slice(None), slice(None), slice(rim, -rim), slice(rim, -rim))
+    if yours[inside].numel() and close(yours[inside], target[inside]):
+        look.wrong("padding-not-zeros", "Inside the values are right, at the edge they are not.")
+
+
+def _matrices(look: Look, yours: torch.Tensor, target: torch.Tensor, args: Embedding) -> None:
+    """The weight, flattened in other orders: with the bias, and without."""
+    x, weight, bias, stride, padding = args
+    if close(yours, target):
+        return
+    columns = F.unfold(x, weight.shape[-1], stride=stride, padding=padding)
+    outputs = len(weight)
     for kind, matrix in (
+        ("window-first", weight.permute(0, 2, 3, 1).reshape(outputs, -1)),
         ("window-first", weight.permute(0, 3, 2, 1).reshape(outputs, -1)),
+        ("rows-and-columns", weight.transpose(2, 3).flatten(1)),
+        ("rows-and-columns", weight.flip(2).flatten(1)),
+        ("rows-and-columns", weight.flip(3).flatten(1)),
+        ("windows-turned", weight.flip(2, 3).flatten(1)),
+        ("windows-turned", weight.flip(1, 2, 3).flatten(1)),
+        ("weights-shuffled", weight.reshape(-1, outputs).T),
         ("weights-shuffled", weight.permute(1, 2, 3, 0).reshape(outputs, -1)),
         ("weights-shuffled", weight.permute(1, 0, 2, 3).reshape(outputs, -1)),
         ("weights-shuffled", weight.permute(2, 3, 1, 0).reshape(outputs, -1)),
-        ("windows-turned", weight.flip(1, 2, 3).flatten(1)),
-        ("rows-and-columns", weight.flip(2).flatten(1)),
-        ("rows-and-columns", weight.flip(3).flatten(1)),
     ):
-        if close(yours, by(matrix)):
+        result = (matrix @ columns).reshape(target.shape)
+        if close(yours, result + bias[:, None, None]) or close(yours, result):
             look.wrong(kind, "The result is the one that this mistake gives, to the last digits.")
-    # any of these without the bias: first things first
-    for kind in ("window-first", "rows-and-columns", "windows-turned", "weights-shuffled"):
-        if close(yours, wrong[kind] - bias[:, None, None]):
-            look.wrong(kind, "But for the bias, which is missing too, the result is the one that this mistake gives.")
-    if padding:
-        for mode in ("replicate", "reflect", "circular"):
-            if close(yours, padded(mode)):
-                look.wrong("padding-not-zeros", f"In the border the image goes on ({mode}).")
-        rim = -(-padding // stride)  # places whose windows reach over the edge
-        inside = (slice(None), slice(None), slice(rim, -rim), slice(rim, -rim))
-        if yours[inside].numel() and not close(yours, target) and close(yours[inside], target[inside]):
-            look.wrong("padding-not-zeros", "Inside the values are right, at the edge they are not.")
-    look.values(yours, target, wrong, told)
 
 
 def _embed_gradient(look: Look, answer: Any, args: Embedding) -> None:
     """All three tensors get the gradient of the convolution."""
-    given = [tensor.clone().requires_grad_() for tensor in args[:3]]
+    x, weight, bias = given = [tensor.clone().requires_grad_() for tensor in args[:3]]
     yours = look.output(answer, *given, *args[3:])
-    target = F.conv2d(*given, *args[3:])
+    target = F.conv2d(x, weight, bias, args[3], args[4])
     ways = random(*target.shape, seed=7)
     if not yours.requires_grad:
         look.wrong("no-gradient", "The result is not connected with the input.")
@@ -451,7 +460,7 @@ LOOP_HINTS = {
     "same-patches-everywhere": "All stages take the same steps. Which stage has other numbers than the rest?",
     "patches-do-not-overlap": "The patches lie side by side. How large are they, and how far apart do they begin?",
     "stride-forgotten": "A map is as large as the one before. Who makes it smaller?",
-    "pooled": "Who makes the maps smaller: the embedding's own steps, or something beside it?",
+    "places-not-alike": "Does every place of the map come from the same weights, and from nothing else?",
     "other-patches": "Compare kernel, stride and padding of each stage with the text. Which is another?",
     "size-guessed": "It works for a multiple of 32 and not for others. Which number is guessed from a root or a "
     "quotient that could be read from the map?",
@@ -522,7 +531,7 @@ def encoder_loop(look: Look, answer: Any) -> None:
     look.done("constructed")
     images = [random(2, CHANNELS, *size, seed=5) for size in IMAGES]
     made = len(log.made)
-    maps = _run(look, module, log, images[0], told="a multiple of 32")
+    _run(look, module, log, images[0], told="a multiple of 32")
     if len(log.made) > made:
         look.wrong("blocks-made-in-forward", "In `forward`, `block` was called again.")
     look.done("runs, four maps")
@@ -534,16 +543,16 @@ def encoder_loop(look: Look, answer: Any) -> None:
         look.wrong("layers-in-a-list", f"PyTorch does not find {' and '.join(hidden)} among the parts of the module.")
     for words, part in {
         "blocks": lambda: _blocks(look, module, log, images[1]),
-        "no side effects": lambda: _effects(look, module, images[1]),
+        "no side effects": lambda: look.side_effects(_AllMaps(module), images[1]),
         "sums": lambda: _sums(look, module, log, images[1]),
+        "pictures apart": lambda: _effects(look, module, images[1]),
         "gradients": lambda: _loop_gradients(look, module, images[1]),
-        "embeddings": lambda: [_embedding(look, module, log, stage) for stage in range(4)],
+        "embeddings": lambda: _embeddings(look, module, log),
         "number of parameters": lambda: _embedding_weights(look, module),
         "other widths and depths": lambda: _other(look, answer),
     }.items():
         part()
         look.done(words)
-    assert len(maps) == 4
 
 
 def _built(look: Look, answer: Any, log: _Log) -> nn.Module:
@@ -717,44 +726,44 @@ def _known(module: nn.Module, branches: list[_Branch]) -> bool:
 def _sums(look: Look, module: nn.Module, log: _Log, image: torch.Tensor) -> None:
     """What each branch was given: the sum of what the one before was given and what it answered."""
     maps = [x.detach() for x in _run(look, module, log, image)]
-    lone = []
+    lone: list[tuple[str, str]] = []  # the branches whose answer replaces the map
     for stage, target in enumerate(maps):
         calls = _of_stage(log, stage)
-        start = calls[0][1]
-        for number, (branch, given, answered) in enumerate(calls):
-            last = number == len(calls) - 1
-            then = target if last else calls[number + 1][1]
-            if then.shape == given.shape and close(then, given + answered):
-                continue
-            where = (
-                "the map that comes out" if last else f"what the next branch was given ({calls[number + 1][0].kind})"
-            )
-            seen = f"Stage {stage + 1}, block {number // 2}: behind the {branch.kind}, {where} "
-            if last and number and any(close(then, earlier) for _, earlier, _ in calls):
-                _early(look, seen, number, calls, then)
-            if close(then, answered):
-                lone.append((branch.kind, seen + "is its answer alone."))
-                continue
-            after = None if last else maps[stage] if number + 2 == len(calls) else calls[number + 2][1]
-            if after is not None and close(then, given):
-                both = close(after, given + answered + calls[number + 1][2])
-                look.wrong("branches-in-parallel" if both else "result-lost", seen + "is what it was given itself.")
-            if any(close(then, given + answered + earlier) for _, earlier, _ in calls[:number]):
-                look.wrong("residual-twice", seen + "holds an older map too.")
-            _joined(look, seen, then, given, answered, start, last)
+        places = [*(given for _, given, _ in calls), target]
+        for number in range(len(calls)):
+            _one_sum(look, calls, places, number, f"Stage {stage + 1}, block {number // 2}", lone)
     if lone:
         both = len({kind for kind, _ in lone}) == 2
         look.wrong("residual-missing" if both else "residual-missing-once", lone[0][1])
-    if len(maps) == 4:
-        _next_stage(look, module, log, image)
+    _next_stage(look, module, log, image)
 
 
-def _early(look: Look, seen: str, number: int, calls: Any, then: torch.Tensor) -> NoReturn:
-    if close(then, calls[0][1]):
-        look.wrong("maps-kept-too-early", seen + "is what the embedding made.")
-    if close(then, calls[number][1]):
-        look.wrong("result-lost", seen + "is what the branch itself was given.")
-    look.wrong("maps-kept-too-early", seen + "is an earlier one.")
+def _one_sum(
+    look: Look, calls: Any, places: list[torch.Tensor], number: int, where: str, lone: list[tuple[str, str]]
+) -> None:
+    """``places`` is the map before each branch and, as the last one, the map that comes out."""
+    branch, given, answered = calls[number]
+    then, last = places[number + 1], number == len(calls) - 1
+    if then.shape == given.shape and close(then, given + answered):
+        return
+    what = "the map that comes out" if last else f"what the next branch was given ({calls[number + 1][0].kind})"
+    seen = f"{where}: behind the {branch.kind}, {what} "
+    if last and any(close(then, earlier) for earlier in places[:number]):
+        _early(look, seen, places, then)
+    if close(then, answered):
+        lone.append((branch.kind, seen + "is its answer alone."))
+        return
+    if not last and close(then, given):
+        both = close(places[number + 2], given + answered + calls[number + 1][2])
+        look.wrong("branches-in-parallel" if both else "result-lost", seen + "is what it was given itself.")
+    if any(close(then, given + answered + earlier) for earlier in places[:number]):
+        look.wrong("residual-twice", seen + "holds an older map too.")
+    _joined(look, seen, then, given, answered, places[0], last)
+
+
+def _early(look: Look, seen: str, places: list[torch.Tensor], then: torch.Tensor) -> NoReturn:
+    first = close(then, places[0])
+    look.wrong("maps-kept-too-early", seen + ("is what the embedding made." if first else "is an earlier one."))
 
 
 def _joined(
@@ -797,8 +806,9 @@ def _next_stage(look: Look, module: nn.Module, log: _Log, image: torch.Tensor) -
         _run(look, module, log, image)
         log.instead = {}
         if close(_of_stage(log, stage + 1)[0][1], before):
-            look.wrong("blocks-skipped", f"Stage {stage + 2} does not depend on what the last block of the stage before "
-                       "gives.")  # fmt: skip
+            look.wrong(
+                "blocks-skipped", f"Stage {stage + 2} does not depend on what stage {stage + 1}'s last block gives."
+            )
 
 
 class _AllMaps(nn.Module):
@@ -814,7 +824,6 @@ class _AllMaps(nn.Module):
 
 def _effects(look: Look, module: nn.Module, image: torch.Tensor) -> None:
     whole = _AllMaps(module)
-    look.side_effects(whole, image)
     look.pictures_apart(whole, image)
     look.same_in_eval(whole, image)
 
@@ -839,60 +848,74 @@ def _loop_gradients(look: Look, module: nn.Module, image: torch.Tensor) -> None:
         look.wrong("no-gradient", f"No gradient reaches {', '.join(missing[:6])}.")
 
 
+def _embeddings(look: Look, module: nn.Module, log: _Log) -> None:
+    for stage in range(4):
+        _embedding(look, module, log, stage)
+
+
 def _embedding(look: Look, module: nn.Module, log: _Log, stage: int) -> None:
     """One stage's embedding, from the map before it to its first branch: a convolution, read off by a gradient."""
-    kernel, stride, padding = PATCHES[stage]
     image = random(1, CHANNELS, 92, 77, seed=4)
     _run(look, module, log, image)
     first = _of_stage(log, stage)[0][0]
-    last = _of_stage(log, stage - 1)[-1][0] if stage else None
-    shape = _of_stage(log, stage - 1)[-1][1].shape if stage else image.shape
+    last = _of_stage(log, stage - 1)[-1] if stage else None
+    shape = image.shape if last is None else last[1].shape
     kept: list[torch.Tensor] = []
     hook = first.register_forward_pre_hook(lambda _, args: kept.append(args[0]))
 
     def through(x: torch.Tensor) -> torch.Tensor:
         kept.clear()
-        log.instead = {} if last is None else {id(last): x}
+        log.instead = {} if last is None else {id(last[0]): x}
         _run(look, module, log, x if last is None else image)
         log.instead = {}
         return kept[0]
 
     try:
-        a, b, zero = random(*shape, seed=1), 2 * random(*shape, seed=2), torch.zeros(shape, dtype=torch.float64)
-        nothing, one = through(zero).detach(), through(a).detach()
-        seen = f"The embedding of stage {stage + 1}: "
-        if not close(through(a + b).detach() + nothing, one + through(b).detach()):
-            look.wrong("embedding-not-linear", seen + "f(a + b) − f(a) − f(b) + f(0) is not zero.")
-        x = zero.clone().requires_grad_()
-        y = through(x)
-        row, column = y.shape[2] // 2, y.shape[3] // 2
-        seeing = [torch.autograd.grad(y[0, o, row, column], x, retain_graph=True)[0][0] for o in range(y.shape[1])]
+        _convolves(look, through, shape, stage)
     finally:
         hook.remove()
         log.instead = {}
-    field = torch.stack(seeing)  # (dim_out, dim_in, H, W)
-    seen_at = (field.abs().amax((0, 1)) > 1e-12).nonzero()
-    top, left = (int(v) for v in seen_at.amin(0))
-    bottom, right = (int(v) for v in seen_at.amax(0))
-    begins = row * stride - padding, column * stride - padding
-    box = f"one vector sees rows {top} to {bottom}; expected are {begins[0]} to {begins[0] + kernel - 1}."
-    if bottom - top + 1 > kernel or right - left + 1 > kernel:
-        look.wrong("window-too-large", seen + box)
-    if bottom - top + 1 < kernel or right - left + 1 < kernel:
-        look.wrong("patches-do-not-overlap" if bottom - top + 1 == stride else "window-too-small", seen + box)
-    if (top, left) != begins:
-        look.wrong("other-patches", seen + box)
-    weight = field[:, :, top : top + kernel, left : left + kernel]
+
+
+def _convolves(look: Look, through: Callable[[torch.Tensor], torch.Tensor], shape: Sequence[int], stage: int) -> None:
+    """Whether a function of a map is linear but for a bias, and the convolution that its middle place shows."""
+    _, stride, padding = PATCHES[stage]
+    a, b, zero = random(*shape, seed=1), 2 * random(*shape, seed=2), torch.zeros(*shape, dtype=torch.float64)
+    nothing, one = through(zero).detach(), through(a).detach()
+    seen = f"The embedding of stage {stage + 1}: "
+    if not close(through(a + b).detach() + nothing, one + through(b).detach()):
+        look.wrong("embedding-not-linear", seen + "f(a + b) − f(a) − f(b) + f(0) is not zero.")
+    weight = _window(look, through(x := zero.clone().requires_grad_()), x, stage)
     if not bool(nothing.any()):
         look.wrong("embedding-without-bias", seen + "a map of zeros gives zeros.")
-    target = F.conv2d(a, weight, stride=stride, padding=padding)
-    yours = one - nothing
-    inside = (slice(None), slice(None), slice(1, -1), slice(1, -1))
     if not close(nothing, nothing[:, :, 1:2, 1:2].expand_as(nothing)):
         look.wrong("padding-not-zeros", seen + "a map of zeros gives other numbers at the border than inside.")
+    target, yours = F.conv2d(a, weight, stride=stride, padding=padding), one - nothing
     if not close(yours, target):
-        near = close(yours[inside], target[inside])
-        look.wrong("padding-not-zeros" if near else "pooled", seen + "the places are not treated alike.")
+        near = close(yours[:, :, 1:-1, 1:-1], target[:, :, 1:-1, 1:-1])
+        look.wrong("padding-not-zeros" if near else "places-not-alike", seen + "the places are not treated alike.")
+
+
+def _window(look: Look, y: torch.Tensor, x: torch.Tensor, stage: int) -> torch.Tensor:
+    """Return what the middle of a map sees of the map before: the weight of the convolution (C_out, C_in, K, K)."""
+    kernel, stride, padding = PATCHES[stage]
+    row, column = y.shape[2] // 2, y.shape[3] // 2
+    field = torch.stack(
+        [torch.autograd.grad(y[0, o, row, column], x, retain_graph=True)[0][0] for o in range(y.shape[1])]
+    )
+    seen_at = (field.abs().amax((0, 1)) > 1e-12).nonzero()
+    (top, left), (bottom, right) = seen_at.amin(0).tolist(), seen_at.amax(0).tolist()
+    begins = [row * stride - padding, column * stride - padding]
+    sides = bottom - top + 1, right - left + 1
+    seen = f"In the embedding of stage {stage + 1} one vector sees rows {top} to {bottom}; expected are {begins[0]} "
+    seen += f"to {begins[0] + kernel - 1}."
+    if max(sides) > kernel:
+        look.wrong("window-too-large", seen)
+    if min(sides) < kernel:
+        look.wrong("patches-do-not-overlap" if sides == (stride, stride) else "window-too-small", seen)
+    if [top, left] != begins:
+        look.wrong("other-patches", seen)
+    return field[:, :, top : top + kernel, left : left + kernel]
 
 
 def _embedding_weights(look: Look, module: nn.Module) -> None:

@@ -1,4 +1,7 @@
-"""Chapters 3, 5 and 6: what a model does to a real picture inside, and how it is drawn."""
+"""Chapters 3, 5, 6 and 12: what a model does to a real picture inside, and how it is drawn.
+
+Chapter 12 builds ``shares_of``, ``attention_shares`` and ``receptive_fields``, and imports the rest as the others do.
+"""
 
 from __future__ import annotations
 
@@ -82,6 +85,8 @@ def attention_shares(encoder: Any, x: torch.Tensor) -> dict[tuple[int, int], tor
 
     Returns:
         For each (stage, layer), both counted from 1, the shares: (heads, H, W, rows of keys, columns of keys).
+
+    Built in chapter 12.
     """
     seen = {}
     for stage, part in enumerate(encoder.stages, start=1):
@@ -94,7 +99,7 @@ def attention_shares(encoder: Any, x: torch.Tensor) -> dict[tuple[int, int], tor
 
 
 def shares_of(attention: Any, x: torch.Tensor) -> torch.Tensor:
-    """The shares of one attention, (1, C, H, W) → (heads, H, W, rows of keys, columns of keys)."""
+    """The shares of one attention, (1, C, H, W) → (heads, H, W, rows of keys, columns of keys). Built in chapter 12."""
     small = attention.reduce(x)
     q, k = attention.to_q(x), attention.to_kv(small).chunk(2, dim=1)[0]
     q, k = (rearrange(t, "1 (heads c) h w -> heads (h w) c", heads=attention.heads) for t in (q, k))
@@ -110,23 +115,25 @@ def receptive_fields(encoder: Callable[..., list[torch.Tensor]], images: torch.T
 
     Args:
         encoder: called with ``return_layer_outputs=True``, it returns its maps.
-        images: normalised.
+        images: normalised; they go through the encoder one by one.
         seed: of the signs.
 
     Shapes: (B, C, H, W) → (maps, H, W).
 
-    Source: Luo et al., 2016.
+    Source: Luo et al., 2016. Built in chapter 12.
     """
     generator = torch.Generator().manual_seed(seed)
-    images = images.detach().requires_grad_()
-    maps = encoder(images, return_layer_outputs=True)
-    fields = []
-    for features in maps:
-        centre = features[..., features.shape[-2] // 2, features.shape[-1] // 2]  # (B, C)
-        signs = 2.0 * torch.randint(2, centre.shape, generator=generator) - 1
-        (gradient,) = torch.autograd.grad((signs * centre).sum(), images, retain_graph=True)
-        fields.append(gradient.square().sum(dim=1).mean(dim=0).sqrt())
-    return torch.stack(fields)
+    squares = torch.zeros(())
+    for image in images.detach().split(1):
+        image.requires_grad_()
+        fields = []
+        for features in encoder(image, return_layer_outputs=True):
+            centre = features[0, :, features.shape[-2] // 2, features.shape[-1] // 2]  # (C,)
+            signs = 2.0 * torch.randint(2, centre.shape, generator=generator) - 1
+            (gradient,) = torch.autograd.grad((signs * centre).sum(), image, retain_graph=True)
+            fields.append(gradient[0].square().sum(dim=0))
+        squares = squares + torch.stack(fields) / len(images)
+    return squares.sqrt()
 
 
 def decades(field: torch.Tensor, lowest: int = -5) -> torch.Tensor:

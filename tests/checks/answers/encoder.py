@@ -941,7 +941,7 @@ class LeftOver(Nested):
         return [x * self.scale for x in super().forward(image)]
 
 
-@wrong("encoder_loop", "pooled")
+@wrong("encoder_loop", "places-not-alike")
 class Gated(Nested):
     """Every second place is halved."""
 
