@@ -194,9 +194,11 @@ class Street(nn.Module):
     def __init__(self, weights, config):
         super().__init__()
         self.config, self.names = config, list(weights)
-        self.numbers = nn.ParameterList([nn.Parameter(value.float(), requires_grad=False) for value in weights.values()])
+        self.numbers = nn.ParameterList(
+            [nn.Parameter(value.float(), requires_grad=False) for value in weights.values()]
+        )
 
-    def forward(self, x):
+    def forward(self, x):  # noqa: PLR0915
         w, config = dict(zip(self.names, self.numbers)), self.config
         eps = config.norm_eps
 
