@@ -12,8 +12,9 @@ import pkgutil
 
 from segformer_edu.checks.core import EXERCISES, Exercise, Result
 from segformer_edu.checks.numbers import predict, puzzle
+from segformer_edu.checks.whole import capstone, street
 
-__all__ = ["EXERCISES", "Exercise", "Result", "predict", "puzzle"]
+__all__ = ["EXERCISES", "Exercise", "Result", "capstone", "predict", "puzzle", "street"]
 
 for _module in pkgutil.iter_modules(__path__):  # a chapter's checks announce themselves when they are imported
     if not _module.name.startswith("_"):

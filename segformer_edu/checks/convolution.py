@@ -293,7 +293,12 @@ def _biases(look: Look, answer: Any) -> None:
     without = look.output(look.construct(answer, 6, 11, 3, padding=1, bias=False), x)
     if bool(without.any()):
         look.wrong("bias-ignored", "With bias=False an input of zeros gives numbers other than zero.")
-    zero = look.output(look.construct(answer, 6, 11, 3, padding=1), x).detach()
+    module = look.construct(answer, 6, 11, 3, padding=1)
+    with torch.no_grad():  # biases may begin at zero
+        for number, parameter in enumerate(module.parameters()):
+            if not bool(parameter.any()):
+                parameter.copy_(random(*parameter.shape, seed=number))
+    zero = look.output(module, x).detach()
     if not bool(zero.any()):
         look.wrong("bias-missing", "With biases an input of zeros gives zeros.")
     if not close(zero, zero[:, :, 2:3, 3:4].expand_as(zero)):

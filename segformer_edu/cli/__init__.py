@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from segformer_edu import __version__
+from segformer_edu.cli.capstone import COMMAND as CAPSTONE
 from segformer_edu.cli.check_data import COMMAND as CHECK_DATA
 from segformer_edu.cli.cost import COMMAND as COST
 from segformer_edu.cli.doctor import COMMAND as DOCTOR
@@ -29,6 +30,7 @@ COMMANDS = {
     "evaluate": EVALUATE,
     "export": EXPORT,
     "cost": COST,
+    "capstone": CAPSTONE,
     "grade": GRADE,
     "doctor": DOCTOR,
 }

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "the following arguments are required: {segment,check-data,train,evaluate,export,cost,grade,doctor}"),
+        ("", "arguments are required: {segment,check-data,train,evaluate,export,cost,capstone,grade,doctor}"),
         ("segmnet", "invalid choice: 'segmnet'"),
         ("segment photo.png", "required: --weights, --out"),
         ("segment photo.png --weights 5.pt --out a.png --size 16", "'16' is no size; expected one or two numbers"),
