@@ -72,7 +72,7 @@ HINTS = {
     "residual-missing": "What a branch gives is to be added to something. To what?",
     "parallel": "Does the second branch look at what went into the block, or at what the first one left?",
     "extra-norm": "One norm more than the sketch has. Where does a stage end?",
-    "embedding": "Look at the first thing that a stage does: its kernel, its stride, its padding, and the map it is given.",
+    "embedding": "Look at the first thing that a stage does: its kernel, stride, padding, and the map it is given.",
     "wiring": "Follow the map through the block with a finger, and write down what each line is given.",
     "parameter-count": "Which layers have a bias, which have none, and what has how many channels?",
     # Segformer
