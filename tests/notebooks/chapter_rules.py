@@ -243,7 +243,7 @@ def shows_figures_with_alt_text(chapter: Chapter) -> Iterator[str]:
                 yield f"cell {name} imports pyplot, whose figures have no alt text"
             if re.search(r"(^|\.)(show|savefig)$", called(node)) and called(node) != "plots.show":
                 yield f"cell {name} calls {called(node)}; figures are shown with plots.show(figure, alt=…)"
-            if called(node) == "plots.show" and not has_alt(node):
+            if called(node) == "plots.show" and not has_words(node, "alt", 1):
                 yield f"cell {name} calls plots.show without alt text"
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 for tag in re.findall(r"<img\b[^>]*", node.value):
@@ -253,10 +253,18 @@ def shows_figures_with_alt_text(chapter: Chapter) -> Iterator[str]:
                 yield f"cell {name} makes a figure with {called(node.value)} and does not show it"
 
 
-def has_alt(call: ast.Call) -> bool:
-    """Whether a call of plots.show has an alt argument that is not an empty string."""
-    given = [keyword.value for keyword in call.keywords if keyword.arg == "alt"] or call.args[1:2]
+def has_words(call: ast.Call, name: str, place: int) -> bool:
+    """Whether a call has this argument, by name or at this place, and it is not an empty string."""
+    given = [keyword.value for keyword in call.keywords if keyword.arg == name] or call.args[place : place + 1]
     return bool(given) and not (isinstance(given[0], ast.Constant) and not str(given[0].value or "").strip())
+
+
+def shows_figures_with_a_caption(chapter: Chapter) -> Iterator[str]:
+    """Under each figure stands what it shows: the alt text is for those who cannot see the figure, and is not seen."""
+    for name, tree in chapter.code.items():
+        for node in ast.walk(tree):
+            if called(node) == "plots.show" and not has_words(node, "caption", 2):
+                yield f"cell {name} calls plots.show without a caption"
 
 
 def shows_pictures_with_alt_text(chapter: Chapter) -> Iterator[str]:
@@ -333,6 +341,7 @@ RULES: list[Callable[[Chapter], Iterator[str]]] = [
     has_the_generated_cells,
     ends_on_the_librarys_classes,
     shows_figures_with_alt_text,
+    shows_figures_with_a_caption,
     shows_pictures_with_alt_text,
     has_no_dead_links,
     does_the_same_everywhere,

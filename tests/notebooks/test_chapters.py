@@ -89,6 +89,23 @@ def test_a_choice_by_device_or_time_is_found(code, fine):
 
 
 @pytest.mark.parametrize(
+    ("code", "fine"),
+    [
+        ("plots.show(figure, 'Two lines.', caption=f'The loss ends at {loss:.2f}.')", True),
+        ("plots.show(figure, 'Two lines.', 'The loss of two runs.')", True),
+        ("caption = 'The loss.'\nplots.show(figure, alt='Two lines.', caption=caption)", True),
+        ("plots.table(header, rows, 'The loss')", True),
+        ("plots.show(figure, 'Two lines.')", False),
+        ("plots.show(figure, alt='Two lines.', caption='')", False),
+        ("plots.show(figure, 'Two lines.', ' ')", False),
+        ("if shown:\n    plots.show(figure, alt='Two lines.', caption=None)", False),
+    ],
+)
+def test_a_figure_without_a_caption_is_found(code, fine):
+    assert (faults(code, rules.shows_figures_with_a_caption) == "") is fine
+
+
+@pytest.mark.parametrize(
     ("metadata", "fine"),
     [
         ({}, True),
