@@ -899,6 +899,8 @@ BLOCKS = {
     "kernel-used": "PyTorch's own function does it inside. Can you do what it does?",
     "block-ignored": "More keys are read at once than the size allows. What is the size the number of?",
     "scale-missing": "The similarities are used as they are. What grows with the number of terms in a dot product?",
+    "scale-of-something-else": "The similarities are multiplied by another number than the formula's. Which length is "
+    "the root of: that of a vector, or that of a list?",
     "blocks-averaged": "The result is a mean of the blocks' own means. Do all the blocks deserve the same weight?",
     "blocks-added": "Each block has shares that add up to one. How large is their sum over all the blocks?",
     "last-block-lost": "Some keys are never heard. What becomes of a last block that is not full?",
@@ -911,6 +913,7 @@ BLOCKS = {
     "never-divided": "The weights do not add up to one. By what must the sum of weighted values be divided in the end?",
     "overflow": "With large similarities NaN or infinity comes out. What is e to the thousandth, and what may be "
     "subtracted from all similarities of a query?",
+    "first-maximum": "Similarities far below zero give NaN or infinity. From which maximum does the first block begin?",
     "size-must-divide": "It runs only where the size divides the number of keys. How long is the last block?",
 }
 
@@ -949,10 +952,12 @@ def _uneven(look: Look, answer: Any, q: torch.Tensor, k: torch.Tensor, v: torch.
 def _sharp(look: Look, answer: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> None:
     """Similarities that grow from block to block, that shrink, and large ones."""
     steps = torch.arange(12.0, dtype=q.dtype)[:, None]
-    for words, keys in {"growing": k + steps, "shrinking": k - steps, "large": 900 * k}.items():
+    below = -900 * (k.abs() + 1)
+    for words, keys in {"growing": k + steps, "shrinking": k - steps, "large": 900 * k, "negative": below}.items():
         again = look.output(answer, q.abs(), keys, v, 5)
         if not bool(again.isfinite().all()):
-            look.wrong("overflow", f"{int((~again.isfinite()).sum())} of 30 numbers are NaN or infinite, {words} keys.")
+            kind = "first-maximum" if keys is below else "overflow"
+            look.wrong(kind, f"{int((~again.isfinite()).sum())} of 30 numbers are NaN or infinite, {words} keys.")
         _in_blocks(look, again, q.abs(), keys, v, 5, f"{words} similarities")
 
 
@@ -969,6 +974,8 @@ def _in_blocks(
         candidates = [(kind, made) for kind, made in wrong.items()]
         candidates.append(("blocks-averaged", (lengths[:, None, None] * means).sum(0) / lengths.sum()))
         candidates += [("one-block-only", mean) for mean in means]
+        roots = (len(k), len(q), v.shape[1], size, q.shape[1] ** 2, 1 / q.shape[1])
+        candidates += [("scale-of-something-else", (q @ k.T / root**0.5).softmax(-1) @ v) for root in roots]
         candidates += [("never-divided", made) for made in _never_divided(q * scale, k, v)]
         candidates += list(_running(q * scale, pairs))
         for kind, made in candidates:
@@ -1075,6 +1082,18 @@ puzzle_of(
         "exponential-missing": (
             lambda: _RATIOS.log() / _RATIOS.log().sum(-1, keepdim=True),
             "The similarities themselves were divided by their sum. What comes before that?",
+        ),
+        "exponential-twice": (
+            lambda: _RATIOS.softmax(-1),
+            "The exponential was taken twice. What does a softmax begin with?",
+        ),
+        "each-by-itself": (
+            lambda: _RATIOS.log().sigmoid(),
+            "The rows do not add up to one. Does each number know of the others in its row?",
+        ),
+        "one-takes-all": (
+            lambda: F.one_hot(_RATIOS.argmax(-1)),
+            "Each query attends to a single key. What do the other keys of the row get?",
         ),
         "log-of-shares": (
             lambda: _RATIOS.log().log_softmax(-1),

@@ -508,6 +508,7 @@ MERGE_HINTS = {
     "padding-lost": "The two parts make a larger map than yours. Which argument says how wide the border is?",
     "argument-fixed": "The merged layer does not follow the first part's own sizes. Which number is written down?",
     "changes-the-parts": "After your function the two parts hold other weights than before. Into what does it write?",
+    "bias-through-the-window": "The first bias was multiplied by its filter. Is it added before the filter or after?",
     "bias-of-the-first-summed": "The first biases are weighted before they are added up. Weighted by what?",
 }
 MERGED = (
@@ -598,6 +599,7 @@ def _other_weights(look: Look, yours: torch.Tensor, weight: torch.Tensor, D: tor
         P.sum(1)[:, None, None, None] * D,
         D.sum(0),
         mix * D.sum(0),
+        mix * D[0],
         mix * D.mean((1, 2))[:, None, None],
     ):
         if close(yours, candidate.expand_as(weight)):
@@ -631,6 +633,7 @@ def _compare_biases(look: Look, made: nn.Conv2d, parts: tuple[nn.Conv2d, nn.Conv
         "first-bias-forgotten": second,
         "second-bias-forgotten": through,
         "bias-of-the-first-summed": second + first.sum(),
+        "bias-through-the-window": second + P @ (first * depthwise.weight.detach().sum((1, 2, 3))),
     }
     if len(first) == len(second):
         wrong["bias-added"] = second + first
@@ -679,6 +682,10 @@ puzzle_of(
         "pixels-summed": (
             lambda: torch.einsum("oi,ihw->o", _MIX, _PICTURE),
             "The pixels are gone. Which letters may be summed over, and which must stay?",
+        ),
+        "pixels-shuffled": (
+            lambda: (_MIX @ _PICTURE.reshape(4, 3).T).reshape(2, 2, 2),
+            "The picture was reshaped before the mixing. Which numbers stand together then: one pixel's?",
         ),
         "not-summed": (
             lambda: torch.einsum("oi,ihw->oihw", _MIX, _PICTURE),

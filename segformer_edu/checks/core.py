@@ -42,7 +42,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import CodeType, TracebackType
+from types import CodeType, FunctionType, TracebackType
 from typing import Any, NoReturn
 
 import numpy as np
@@ -523,6 +523,8 @@ def _weighs(value: Any) -> bool:
 
 def is_untouched(function: Any) -> bool:
     """Whether a function's body does nothing: a docstring, ``...``, ``pass``, ``super().__init__()`` at the most."""
+    while isinstance(getattr(function, "__wrapped__", None), FunctionType):  # under a decorator such as no_grad
+        function = function.__wrapped__
     code = getattr(getattr(function, "__func__", function), "__code__", None)
     if not isinstance(code, CodeType):
         return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -45,6 +46,7 @@ HINTS = {
     "concatenated-backwards": "Weights made for the order from the first map to the last would meet other maps here. "
     "In which order are they put together?",
     "added-not-concatenated": "The four maps are added up before the fuse. How many channels should it see?",
+    "fuse-unused": "The maps are added, and one layer is left out. Which of your layers is never called?",
     "fuse-missing": "From the four maps side by side it goes straight to the classes. Which layer lies between?",
     "projection-missing": "The maps are put together as they come. Which layer brings each to the common width?",
     "bias-missing": "For maps of zeros, what should come out? Count the biases of the six layers.",
@@ -272,6 +274,8 @@ def _order(look: Look, parameters: list[nn.Parameter], matrices: list[torch.Tens
         all(close(M, classify @ piece @ P) for M, piece, P in zip(matrices, order, project))  # type: ignore[operator]
         for order in (pieces, pieces[::-1])
     )
+    if any(all(close(M, share * classify @ P) for M, P in zip(matrices, project)) for share in (1, 0.25)):  # type: ignore[operator]
+        look.wrong("fuse-unused", "The scores are those of the projections and the classifier, without the fuse.")
     if not right:
         words = "from the last to the first." if backwards else "in another order."
         look.wrong("concatenated-backwards", f"The four pieces of the fuse's weight meet the maps {words}")
@@ -427,6 +431,7 @@ CLASS_HINTS = {
     "corners-pinned": "Everything is pushed away from the middle. To what are the first and the last pixel pinned?",
     "bicubic": "The scores swing beyond those of their neighbours. Which way of enlarging does the text ask for?",
     "shares-first": "Shares were enlarged instead of scores. Which of the two does the text ask for?",
+    "enlarged-twice": "The scores were brought to another size on the way. How often should they be enlarged?",
     "smallest-chosen": "Which class should win: the one with the largest or with the smallest score?",
     "scores-not-classes": "Scores came out. What says which of them is the largest, instead of how large it is?",
     "wrong-axis": "The largest was looked for among places or pictures. Along which axis do the classes lie?",
@@ -528,6 +533,7 @@ def _class_values(
         ("shares-first", large(x=logits.softmax(1)).argmax(1)),
         ("shares-first", large(x=logits.sigmoid()).argmax(1)),
         ("shares-first", large(x=logits.log_softmax(1)).argmax(1)),
+        ("enlarged-twice", large(x=four).argmax(1)),
         ("smallest-chosen", large().argmin(1)),
         ("scores-not-classes", large().amax(1)),
         ("scores-not-classes", large().softmax(1).amax(1)),
@@ -562,6 +568,7 @@ HEAD_HINTS = {
     "bias-of-the-projections-only": "The fuse may have a bias of its own. Where is it in your sum?",
     "bias-added-as-it-is": "Each projection's bias passes a piece of the fuse. Have they met it?",
     "bias-met-the-wrong-piece": "Only the bias is not right. Which piece does each projection's bias meet?",
+    "bias-counted-otherwise": "Each constant belongs in the sum once. How often is each of them in yours?",
     "bias-a-list": "The four maps' constants are added up in the end. How many biases should come out?",
     "fails-without-bias": "A layer may have no bias at all. What stands there in its place?",
     "changes-the-layers": "After your function the layers hold other weights than before. Into what does it write?",
@@ -693,6 +700,9 @@ def _constant(look: Look, bias: Any, project: nn.ModuleList, fuse: nn.Conv2d, to
         look.wrong("bias-forgotten", f"{told}: the bias is zero.")
     if close(bias, plain):
         look.wrong("bias-added-as-it-is", f"{told}: the bias is the sum of the projections' biases.")
+    for often, own_often in itertools.product((1, 0.25, 4), (1, 0.25, 4, 2)):
+        if not close(bias, target) and close(bias, often * (target - own) + own_often * own):
+            look.wrong("bias-counted-otherwise", "The biases are the right ones, not each of them once.")
     look.values(bias, target, wrong, "the bias")
 
 
@@ -714,6 +724,10 @@ puzzle_of(
         "corners-pinned": (
             lambda: _larger("bilinear", align_corners=True),
             "The four corners alone keep their numbers. Where does a number belong: to a corner or to a middle?",
+        ),
+        "tiled": (
+            lambda: _SMALL.repeat(1, 1, 2, 3),
+            "The whole square is repeated. Where does the 0 belong: to four places, or to one corner?",
         ),
         "bicubic": (lambda: _larger("bicubic"), "Some numbers are below 0 or above 18. Can a mixture of two be that?"),
         "height-and-width": (
@@ -743,6 +757,10 @@ puzzle_of(
         "among-the-columns": (
             lambda: _SCORES.argmax(3),
             "Pixels of one row were compared. With what does a score compete?",
+        ),
+        "reshaped": (
+            lambda: _SCORES.reshape(1, 2, 3, 4).argmax(-1),
+            "The scores were reshaped, and not reordered. Which four numbers belong to one pixel?",
         ),
         "among-the-pictures": (
             lambda: _SCORES.argmax(0),

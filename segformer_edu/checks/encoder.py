@@ -224,8 +224,10 @@ EMBED_HINTS = {
     "windows-turned": "The windows are turned round. Does PyTorch's convolution turn them?",
     "weights-shuffled": "The axes of the weight have been reshaped and not reordered. Which axis must stay in front?",
     "bias-forgotten": "What comes out for an image of zeros?",
+    "one-bias-for-all": "All the channels get the same number. How many biases are there?",
     "bias-added-twice": "The bias is added more than once. Where does it come in?",
     "padding-forgotten": "The border is missing. Which of the two steps looks at the image's edge?",
+    "padding-on-one-side": "Two sides of the map have a border, and two have none. How many ends has a row?",
     "padding-not-zeros": "Inside all is right, at the edge it is not. What stands in the border?",
     "stride-forgotten": "The patches lie one pixel apart. Which argument says how far they should?",
     "kernel-and-stride-exchanged": "Which number says how large a patch is, and which how far apart two begin?",
@@ -315,11 +317,13 @@ def _fixed(look: Look, yours: torch.Tensor, args: Embedding) -> None:
 
 
 def _works_on_a_square(look: Look, answer: Any, args: Embedding) -> bool:
-    x, weight, bias, stride, padding = args
-    square = random(2, x.shape[1], x.shape[2], x.shape[2])
-    made = look.attempt(answer, square, weight, bias, stride, padding)
-    target = F.conv2d(square, weight, bias, stride, padding)
-    return isinstance(made, torch.Tensor) and made.shape == target.shape and close(made.detach(), target)
+    x, *others = args
+    for side in x.shape[2:]:
+        square = random(2, x.shape[1], side, side)
+        made, target = look.attempt(answer, square, *others), F.conv2d(square, *others)
+        if not isinstance(made, torch.Tensor) or made.shape != target.shape or not close(made.detach(), target):
+            return False
+    return True
 
 
 def _embedded(look: Look, yours: torch.Tensor, args: Embedding, told: str, answer: Any = None) -> None:
@@ -341,6 +345,7 @@ def _embedded(look: Look, yours: torch.Tensor, args: Embedding, told: str, answe
     ]
     if padding:
         shapes.append(("padding-forgotten", F.conv2d(x, weight, bias, stride).shape))
+        shapes.append(("padding-on-one-side", F.conv2d(F.pad(x, (padding, 0, padding, 0)), weight, bias, stride).shape))
     seen = f"{told} gave the shape {tuple(yours.shape)}; expected is {tuple(target.shape)}."
     if yours.shape != target.shape:
         for kind, shape in shapes:
@@ -356,6 +361,7 @@ def _embedded(look: Look, yours: torch.Tensor, args: Embedding, told: str, answe
     wrong = {
         "bias-forgotten": target - bias[:, None, None],
         "bias-added-twice": target + bias[:, None, None],
+        "one-bias-for-all": target - bias[:, None, None] + bias[0],
         "channels-left-last": flat.transpose(1, 2).reshape(target.shape),
         "height-and-width": flat.reshape(len(x), outputs, width, height).transpose(2, 3),
     }
@@ -1037,6 +1043,10 @@ puzzle_of(
         "two-long-rows": (
             lambda: torch.tensor([_STEPS[:-1], _STEPS[1:]]),
             "All that comes in stands in one row. What should a row hold?",
+        ),
+        "all-from-the-image": (
+            lambda: torch.tensor([(_STEPS[0], width) for width in _STEPS[1:]]),
+            "Each stage gets the image. What does the second stage get?",
         ),
         "last-left-out": (
             lambda: torch.tensor(list(zip(_STEPS[:-2], _STEPS[1:-1]))),

@@ -52,6 +52,7 @@ LAYER = GELUS | {
     "gelu-between-the-parts": "The non-linearity stands inside the separable convolution. Which two of its parts "
     "belong together without a bend?",
     "padding-missing": "The map loses its outermost rows and columns. What stands beyond the border?",
+    "second-window": "More than one layer looks at neighbours. Which windows do the widening and the narrowing need?",
     "hidden-width": "The layers are of the right kinds, and the middle has another width. What is multiplied "
     "by what to get it?",
     "pointwise-missing": "The 3×3 sees its own channel alone, as in the paper's network. What does the sketch's "
@@ -233,6 +234,8 @@ def _counted(look: Look, module: nn.Module) -> None:
     for middle, kind in {"separable": "biases-missing", "depthwise": "pointwise-missing"}.items():
         if _parameters(C, h, middle) - count in lacking:
             look.wrong(kind, seen)
+    if count - expected in (8 * C * h, 16 * C * h):
+        look.wrong("second-window", seen)
     widths = [w for w in range(1, 200) if w != h for m in ("separable", "depthwise") if _parameters(C, w, m) == count]
     look.wrong("hidden-width" if widths else "parameters", seen)
 
@@ -307,6 +310,7 @@ def _elsewhere(look: Look, answer: Any) -> None:
 # 4.2
 
 TOKENS = GELUS | {
+    "middle-added": LAYER["middle-added"],
     "not-turned-back": "The map is right, and what becomes of it is not. Which axis must be last in a list of tokens?",
     "mix-missing": "No token hears of its neighbours. Which of the three layers is never called?",
     "still-a-map": "A map comes out. What shape did the tokens have that went in?",
@@ -317,7 +321,7 @@ TOKENS = GELUS | {
 
 def _on_tokens(
     tokens: torch.Tensor, height: int, width: int, layers: Layers, *, act: Any = F.gelu, first: Any = _same,
-    last: Any = _same, there: str = "", back: str = "", mixed: bool = True,
+    last: Any = _same, there: str = "", back: str = "", mixed: bool = True, added: bool = False,
 ) -> torch.Tensor:  # fmt: skip
     """The Mix-FFN on tokens (B, N, C), right or with a known mistake."""
     widen, mix, narrow = layers
@@ -327,7 +331,7 @@ def _on_tokens(
     t = t.reshape(b, h, *sizes) if there == "tokens" else t.mT.reshape(b, h, *sizes)
     if there == "turned":
         t = t.reshape(b, h, width, height).mT
-    t = mix(t) if mixed else t
+    t = mix(t) + t * added if mixed else t
     if there == "turned":
         t = t.mT
     t = t.reshape(b, n, h) if back == "tokens" else t.flatten(2).mT
@@ -342,6 +346,7 @@ def _token_hows() -> Iterator[tuple[str, dict[str, Any]]]:
     yield "gelu-twice", {"last": F.gelu}
     yield "gelu-missing", {"act": _same}
     yield "gelu-too-late", {"act": _same, "last": F.gelu}
+    yield "middle-added", {"added": True}
     yield "mix-missing", {"mixed": False}
     yield "mix-missing", {"mixed": False, "act": _same}
     for there in ("columns", "turned"):

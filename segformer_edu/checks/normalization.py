@@ -497,6 +497,9 @@ def _faint(look: Look, answer: Any) -> None:
                 f"The spread of pixels whose channels differ by about {scale:g} is wrong.",
                 differences(yours, target),
             )
+    largest = float(look.output(answer, torch.full((1, 6, 3, 4), 3.0, dtype=torch.float64)).detach().abs().max())
+    if largest > 5e-9:
+        look.wrong("eps-inside-the-root", f"Pixels whose channels are all equal have the spread {largest:.1e}, not 0.")
 
 
 def _safe_gradient(look: Look, answer: Any, x: Tensor) -> None:
@@ -560,12 +563,14 @@ def _wirings(x: Tensor, n: Callable[[Tensor], Tensor], a: Any, f: Any) -> list[t
     return [
         ("residual-missing", f(n(a(normal)))),
         ("residual-missing", f(n(first)) - first),
+        ("one-residual-missing", x + f(n(a(normal)))),
         ("one-residual-missing", f(n(first))),
         ("one-residual-missing", a(normal) + f(n(a(normal)))),
         ("one-residual-missing", first),
         *(("residual-twice", 2 * start + f(n(start))) for start in (*twice, first)),
         *(("residual-twice", start + n(start) + f(n(start))) for start in (*twice, first)),
         *(("residual-twice", start + f(n(start))) for start in twice),
+        ("residual-twice", x + first + f(n(first))),
         ("main-path-normalised", n(main) + f(n(main))),
         ("main-path-normalised", n(first) + f(n(first))),
         ("main-path-normalised", main + f(n(main))),
@@ -707,6 +712,10 @@ puzzle_of(
             lambda: _PIXELS.mean(0, keepdim=True),
             "This is what should be taken off. From what?",
         ),
+        "sum-taken-off": (
+            lambda: _PIXELS - _PIXELS.sum(0),
+            "The sum of each pixel was taken off. What makes a mean of it?",
+        ),
         "divided": (lambda: _PIXELS / _PIXELS.mean(0), "Each column has the mean 1. What should it be?"),
     },
 )
@@ -719,6 +728,10 @@ puzzle_of(
         "n-minus-one": (
             lambda: _PIXELS.std(0, keepdim=True),
             "The squares are added up and divided by a number. Is it the number of channels?",
+        ),
+        "mean-distance": (
+            lambda: (_PIXELS - _PIXELS.mean(0)).abs().mean(0, keepdim=True),
+            "This is the mean distance to the mean. What is done to each distance before they are added up?",
         ),
         "variance": (
             lambda: _PIXELS.var(0, unbiased=False, keepdim=True),

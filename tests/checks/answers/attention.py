@@ -956,3 +956,68 @@ wrong_value("join", "channels-dealt-out", rearrange(heard, "a (h w) c -> (c a) h
 wrong_value("join", "rows-and-columns", rearrange(heard, "a (w h) c -> (a c) h w", h=2))
 wrong_value("join", "height-for-width", rearrange(heard, "a (h w) c -> (a c) h w", h=3))
 wrong_value("join", "channels-last", rearrange(heard, "a (h w) c -> h w (a c)", h=2))
+wrong_value("shares", "exponential-twice", ratios.softmax(-1))
+wrong_value("shares", "each-by-itself", similarity.sigmoid())
+wrong_value("shares", "one-takes-all", F.one_hot(similarity.argmax(-1)))
+
+# A second round ---------------------------------------------------------------------------------------------------------
+
+
+def from_maximum(q, k, v, size, start, scale):
+    top, above, below = torch.full((len(q), 1), start, dtype=q.dtype), 0, 0
+    for keys, values in zip(k.split(size), v.split(size)):
+        s = q @ keys.T * scale
+        new = torch.maximum(top, s.amax(1, keepdim=True))
+        weights, factor = (s - new).exp(), (top - new).exp()
+        above, below, top = above * factor + weights @ values, below * factor + weights.sum(1, keepdim=True), new
+    return above / below
+
+
+@wrong("attend_in_blocks", "first-maximum")
+def from_zero(q, k, v, size):
+    return from_maximum(q, k, v, size, 0.0, q.shape[1] ** -0.5)
+
+
+@wrong("attend_in_blocks", "scale-of-something-else")
+def scaled_by_the_keys(q, k, v, size):
+    return from_maximum(q, k, v, size, -torch.inf, len(k) ** -0.5)
+
+
+@right("attend_in_blocks", "begins at the smallest number")
+def from_the_smallest(q, k, v, size):
+    return from_maximum(q, k, v, size, torch.finfo(q.dtype).min, q.shape[1] ** -0.5)
+
+
+@right("attend_in_blocks", "a running logarithm")
+def running_logarithm(q, k, v, size):
+    out, lse = q.new_zeros(len(q), v.shape[1]), q.new_full((len(q), 1), -torch.inf)
+    for keys, values in zip(k.split(size), v.split(size)):
+        s = q @ keys.mT / math.sqrt(q.shape[1])
+        new = torch.logaddexp(lse, s.logsumexp(1, keepdim=True))
+        out, lse = out * (lse - new).exp() + (s - new).exp() @ values, new
+    return out
+
+
+@right("attend", "logsumexp, a query at a time")
+def with_logsumexp(q, k, v):
+    rows = []
+    for index in range(q.shape[-2]):
+        s = (k @ q[..., index, :, None]).squeeze(-1) / math.sqrt(q.shape[-1])
+        rows.append(((s - s.logsumexp(-1, keepdim=True)).exp()[..., None, :] @ v).squeeze(-2))
+    return torch.stack(rows, -2)
+
+
+@right("efficient_self_attention", "linear layers on unfolded cells, a loop over heads")
+class OnCells(nn.Module):
+    def __init__(self, *, dim, heads, reduction_ratio):
+        super().__init__()
+        self.heads, self.ratio = heads, reduction_ratio
+        self.to_q, self.to_out = nn.Linear(dim, dim, bias=False), nn.Linear(dim, dim, bias=False)
+        self.to_k, self.to_v = (nn.Linear(dim * reduction_ratio**2, dim, bias=False) for _ in range(2))
+
+    def forward(self, x):
+        cells = F.unfold(x, self.ratio, stride=self.ratio).mT
+        q, k, v = self.to_q(x.flatten(2).mT), self.to_k(cells), self.to_v(cells)
+        triples = zip(*(t.chunk(self.heads, -1) for t in (q, k, v)))
+        heard = [(a @ b.mT * a.shape[-1] ** -0.5).softmax(-1) @ c for a, b, c in triples]
+        return self.to_out(torch.cat(heard, -1)).mT.unflatten(2, x.shape[2:])

@@ -898,3 +898,58 @@ wrong_value("mix", "not-summed", mix[:, :, None, None] * picture)
 wrong_value("mix", "channels-last", torch.einsum("oi,ihw->hwo", mix, picture))
 wrong_value("mix", "height-and-width", torch.einsum("oi,ihw->owh", mix, picture))
 wrong_value("mix", "scaled-by-constant", 2 * torch.einsum("oi,ihw->ohw", mix, picture))
+wrong_value("mix", "pixels-shuffled", (mix @ picture.reshape(4, 3).T).reshape(2, 2, 2))
+
+# A second round ---------------------------------------------------------------------------------------------------------
+
+
+@wrong("merge", "no-return")
+@torch.no_grad()
+def forgot_under_no_grad(depthwise, pointwise):
+    made = nn.Conv2d(depthwise.in_channels, pointwise.out_channels, depthwise.kernel_size)
+    made.weight.copy_(pointwise.weight * depthwise.weight[:, 0])
+
+
+@wrong("merge", "bias-through-the-window")
+def through_the_window(depthwise, pointwise):
+    bias = ...
+    if depthwise.bias is not None:
+        bias = pointwise.weight[:, :, 0, 0] @ (depthwise.weight.sum((1, 2, 3)) * depthwise.bias) + pointwise.bias
+    return merged(depthwise, pointwise, bias=bias)
+
+
+@wrong("merge", "not-summed")
+def first_filter_for_all(depthwise, pointwise):
+    return merged(depthwise, pointwise, weight=pointwise.weight * depthwise.weight[0, 0])
+
+
+@right("ds_conv2d", "unfold, then two sums")
+class Unfolded(nn.Module):
+    def __init__(self, dim_in, dim_out, kernel_size, padding, stride=1, bias=True):
+        super().__init__()
+        self.window = {"kernel_size": kernel_size, "padding": padding, "stride": stride}
+        self.depthwise = nn.Parameter(torch.randn(dim_in, 1, kernel_size, kernel_size))
+        self.pointwise = nn.Parameter(torch.randn(dim_out, dim_in, 1, 1))
+        self.first = nn.Parameter(torch.randn(dim_in)) if bias else None
+        self.second = nn.Parameter(torch.randn(dim_out)) if bias else None
+
+    def forward(self, x):
+        height = (x.shape[2] + 2 * self.window["padding"] - self.window["kernel_size"]) // self.window["stride"] + 1
+        patches = F.unfold(x, **self.window).unflatten(1, (x.shape[1], -1))
+        filtered = torch.einsum("bckn,ck->bcn", patches, self.depthwise.flatten(1))
+        filtered = filtered if self.first is None else filtered + self.first[:, None]
+        mixed = torch.einsum("bcn,oc->bon", filtered, self.pointwise.flatten(1))
+        mixed = mixed if self.second is None else mixed + self.second[:, None]
+        return mixed.unflatten(2, (height, -1))
+
+
+separable, places = 9 * 64 + 64 * 128, 56 * 56
+for entry, kind, value in (
+    ("separable weights", "parts-multiplied", 9 * 64 * 64 * 128),
+    ("separable MACs, stride 2", "stride-one-axis", separable * places // 2),
+    ("separable MACs, stride 2", "border-lost", separable * 27 * 27),
+    ("dense MACs", "border-lost", 9 * 64 * 128 * 54 * 54),
+):
+    costs = {"dense weights": 9 * 64 * 128, "separable weights": separable, "dense MACs": 9 * 64 * 128 * places}
+    costs |= {"separable MACs": separable * places, "separable MACs, stride 2": separable * places // 4, entry: value}
+    wrong_value("costs", kind, costs)

@@ -701,3 +701,65 @@ wrong_value("classes", "axis-kept", scores.argmax(1, keepdim=True))
 wrong_value("classes", "smallest-chosen", scores.argmin(1))
 wrong_value("classes", "numbers-from-one", scores.argmax(1) + 1)
 wrong_value("classes", "shares", scores.softmax(1))
+wrong_value("classes", "reshaped", scores.reshape(1, 2, 3, 4).argmax(-1))
+wrong_value("enlarge", "tiled", small.repeat(1, 1, 2, 3))
+
+# A second round ---------------------------------------------------------------------------------------------------------
+
+
+class SixLayers(nn.Module):
+    def __init__(self, *, dims, decoder_dim, num_classes):
+        super().__init__()
+        self.project = nn.ModuleList([nn.Conv2d(dim, decoder_dim, 1) for dim in dims])
+        self.fuse = nn.Conv2d(4 * decoder_dim, decoder_dim, 1)
+        self.classify = nn.Conv2d(decoder_dim, num_classes, 1)
+
+
+@wrong("mlp_decoder", "fuse-unused")
+class Added(SixLayers):
+    def forward(self, maps):
+        size = maps[0].shape[2:]
+        return self.classify(sum(F.interpolate(layer(x), size=size) for layer, x in zip(self.project, maps)))
+
+
+@wrong("mlp_decoder", "fuse-unused")
+class MeanOfScores(SixLayers):
+    def forward(self, maps):
+        size = maps[0].shape[2:]
+        scores = [self.classify(F.interpolate(layer(x), size=size)) for layer, x in zip(self.project, maps)]
+        return torch.stack(scores).mean(0)
+
+
+@right("mlp_decoder", "rows and columns by index, the fuse in pieces")
+class ByIndex(SixLayers):
+    def forward(self, maps):
+        height, width = maps[0].shape[2:]
+        total = self.fuse.bias[:, None, None]
+        for layer, x, piece in zip(self.project, maps, self.fuse.weight.chunk(4, 1)):
+            rows, columns = torch.arange(height) * x.shape[2] // height, torch.arange(width) * x.shape[3] // width
+            total = total + F.conv2d(layer(x)[:, :, rows][..., columns], piece)
+        return self.classify(total)
+
+
+@wrong("class_map", "enlarged-twice")
+def in_two_steps(logits, size):
+    return large(F.interpolate(logits, scale_factor=4, mode="bilinear"), size).argmax(1)
+
+
+@wrong("collapse_head", "no-return")
+@torch.no_grad()
+def forgot_under_no_grad(project, fuse):
+    collapsed(project, fuse)
+
+
+@wrong("collapse_head", "bias-counted-otherwise")
+def fuse_bias_for_each_map(project, fuse):
+    matrices, bias = collapsed(project, fuse)
+    return matrices, bias if fuse.bias is None else bias + 3 * fuse.bias
+
+
+@wrong("collapse_head", "bias-counted-otherwise")
+def mean_of_biases(project, fuse):
+    matrices, bias = collapsed(project, fuse)
+    own = 0 if fuse.bias is None else fuse.bias
+    return matrices, (bias - own) / 4 + own

@@ -1031,3 +1031,33 @@ wrong_value("steps", "every-second", list(zip(widths[::2], widths[1::2])))
 wrong_value("steps", "two-long-rows", [widths[:-1], widths[1:]])
 wrong_value("steps", "last-left-out", list(zip(widths[:-2], widths[1:-1])))
 wrong_value("steps", "wrong-type", zip(widths, widths[1:]), "not unrolled")
+wrong_value("steps", "all-from-the-image", [(3, width) for width in widths[1:]])
+
+# A second round ---------------------------------------------------------------------------------------------------------
+
+
+@wrong("embed", "padding-on-one-side")
+def padded_in_front(x, weight, bias, stride, padding):
+    return embedded(F.pad(x, (padding, 0, padding, 0)), weight, bias, stride, 0)
+
+
+@wrong("embed", "one-bias-for-all")
+def first_bias(x, weight, bias, stride, padding):
+    return embedded(x, weight, bias[:1].expand_as(bias), stride, padding)
+
+
+@right("out_size", "length of a range")
+def ranged(n, kernel, stride, padding):
+    return len(range(-padding, n + padding - kernel + 1, stride))
+
+
+@wrong("out_size", "first-window-forgotten")
+def range_too_short(n, kernel, stride, padding):
+    return len(range(-padding, n + padding - kernel, stride))
+
+
+@right("embed", "Tensor.unfold twice")
+def unfolded_twice(x, weight, bias, stride, padding):
+    kernel = weight.shape[-1]
+    windows = F.pad(x, (padding,) * 4).unfold(2, kernel, stride).unfold(3, kernel, stride)
+    return torch.einsum("bchwij,ocij->bohw", windows, weight) + bias.view(1, -1, 1, 1)

@@ -507,3 +507,44 @@ wrong_value("blank", "padding-missing", F.conv2d(ones, window))
 wrong_value("blank", "padding-not-zeros", 9 * ones)
 wrong_value("blank", "averaged", F.avg_pool2d(ones, 3, 1, 1))
 wrong_value("blank", "padding-of-ones", ones)
+
+# A second round ---------------------------------------------------------------------------------------------------------
+
+
+@wrong("mix_on_tokens", "middle-added")
+def added_to_the_middle(tokens, height, width, widen, mix, narrow):
+    hidden = widen(tokens)
+    looked = mix(rearrange(hidden, "b (h w) c -> b c h w", h=height))
+    return narrow(F.gelu(hidden + rearrange(looked, "b c h w -> b (h w) c")))
+
+
+@right("mix_on_tokens", "movedim")
+def moved(tokens, height, width, widen, mix, narrow):
+    picture = widen(tokens).unflatten(1, (height, width)).movedim(-1, 1)
+    return narrow(F.gelu(mix(picture)).movedim(1, -1).flatten(1, 2))
+
+
+class Windows(nn.Module):
+    def __init__(self, dim, hidden_dim, first, last):
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.Conv2d(dim, hidden_dim, first, padding=first // 2),
+            se.DsConv2d(hidden_dim, hidden_dim, 3, padding=1),
+            nn.GELU(),
+            nn.Conv2d(hidden_dim, dim, last, padding=last // 2),
+        )
+
+    def forward(self, x):
+        return self.net(x)
+
+
+@wrong("mix_feed_forward", "second-window")
+class WideNarrowing(Windows):
+    def __init__(self, *, dim, expansion_factor):
+        super().__init__(dim, dim * expansion_factor, 1, 3)
+
+
+@wrong("mix_feed_forward", "second-window")
+class WideWidening(Windows):
+    def __init__(self, *, dim, expansion_factor):
+        super().__init__(dim, dim * expansion_factor, 3, 1)

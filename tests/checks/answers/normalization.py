@@ -511,3 +511,57 @@ wrong_value("spread", "variance-with-n-minus-one", pixels.var(0, keepdim=True))
 wrong_value("spread", "axis-lost", pixels.std(0, correction=0))
 wrong_value("spread", "spread-of-the-channels", pixels.std(1))
 wrong_value("spread", "other-axis", pixels.std(1, correction=0, keepdim=True))
+wrong_value("centre", "sum-taken-off", pixels - pixels.sum(0))
+wrong_value("spread", "mean-distance", (pixels - pixels.mean(0)).abs().mean(0, keepdim=True))
+
+# A second round ---------------------------------------------------------------------------------------------------------
+
+
+@wrong("deviation", "eps-inside-the-root")
+def machine_epsilon(x):
+    return (x.var(1, correction=0, keepdim=True) + torch.finfo(x.dtype).eps).sqrt()
+
+
+@wrong("deviation", "no-return")
+@torch.no_grad()
+def forgotten_under_no_grad(x):
+    x.var(1, correction=0, keepdim=True).sqrt()
+
+
+@right("deviation", "a hook that cleans the gradient")
+def with_a_hook(x):
+    x = x.clone()
+    if x.requires_grad:
+        x.register_hook(lambda gradient: gradient.nan_to_num(0, 0, 0))
+    return x.var(1, correction=0, keepdim=True).sqrt()
+
+
+class TwoNorms(nn.Module):
+    def __init__(self, dim, attention, feed_forward):
+        super().__init__()
+        self.attention, self.feed_forward = se.PreNorm(dim, attention), se.PreNorm(dim, feed_forward)
+
+
+@wrong("block", "one-residual-missing")
+class AroundBoth(TwoNorms):
+    def forward(self, x):
+        return x + self.feed_forward(self.attention(x))
+
+
+@wrong("block", "residual-twice")
+class InputTwice(TwoNorms):
+    def forward(self, x):
+        y = x + self.attention(x)
+        return x + y + self.feed_forward(y)
+
+
+@right("block", "a loop over a ModuleList")
+class Looped(nn.Module):
+    def __init__(self, dim, attention, feed_forward):
+        super().__init__()
+        self.branches = nn.ModuleList([nn.Sequential(se.LayerNorm(dim), part) for part in (attention, feed_forward)])
+
+    def forward(self, x):
+        for branch in self.branches:
+            x = branch(x).add(x)
+        return x
