@@ -36,6 +36,7 @@ How to add an exercise:
 
 from __future__ import annotations
 
+import inspect
 import linecache
 import sys
 import traceback
@@ -455,12 +456,18 @@ def _told(look: Look, error: BaseException) -> Result:
         return _found(look, "could not run", "check-failed", f"{look._doing} {failure}".strip())
     if isinstance(error, NotImplementedError) and "NotImplementedError" in innermost(error.__traceback__).co_names:
         return _found(look, "not written yet", "", "")
-    if isinstance(error, AttributeError) and "before Module.__init__() call" in failure.words:
+    if isinstance(error, AttributeError) and _lacks_super(failure.words):
         return _found(look, "could not run", "super-init-missing", f"{look._doing} raised {failure}")
     if isinstance(error, TypeError) and not within(error.__traceback__):
         return _found(look, "could not run", "signature", f"{look._doing} raised {failure}")
     kind = "name-missing" if isinstance(error, AttributeError | NameError) else "raises"
     return _found(look, "could not run", kind, f"{look._doing} raised {failure}")
+
+
+def _lacks_super(words: str) -> bool:
+    """Whether a message says that a module's own tables, or its mode, were never made."""
+    tables = ("_modules", "_parameters", "_buffers", "training")
+    return "before Module.__init__() call" in words or any(words.endswith(f"no attribute '{name}'") for name in tables)
 
 
 def _found(look: Look, outcome: Outcome, kind: str, seen: str) -> Result:
@@ -523,9 +530,13 @@ def _weighs(value: Any) -> bool:
 
 def is_untouched(function: Any) -> bool:
     """Whether a function's body does nothing: a docstring, ``...``, ``pass``, ``super().__init__()`` at the most."""
+<<<<<<< HEAD
     while isinstance(getattr(function, "__wrapped__", None), FunctionType):  # under a decorator such as no_grad
         function = function.__wrapped__
     code = getattr(getattr(function, "__func__", function), "__code__", None)
+=======
+    code = getattr(inspect.unwrap(getattr(function, "__func__", function)), "__code__", None)
+>>>>>>> red713
     if not isinstance(code, CodeType):
         return False
     names = set(code.co_names) <= {"super", "__init__", "NotImplementedError"}

@@ -27,6 +27,8 @@ STOPWATCH_HINTS = {
     "minimum": "Yours is the shortest time of all. Which call in the middle would speak for most of them?",
     "maximum": "Yours is the longest time of all. Who may have interrupted it?",
     "not-sorted": "The middle of the list is taken. In which order do its numbers stand?",
+    "beside-the-middle": "The times are in order, and yours is next to the middle one. From which number do lists "
+    "count?",
     "last-only": "One call is measured. What became of the others?",
     "sum": "Several calls are added up. How long does one take?",
     "whole-loop": "One watch runs over all the calls. Which number needs the time of each one?",
@@ -77,6 +79,8 @@ SUMMARIES: dict[str, Callable[[list[float]], float]] = {
     "sum": sum,
     "last-only": lambda times: times[-1],
     "not-sorted": lambda times: times[len(times) // 2],
+    "beside-the-middle": lambda times: sorted(times)[len(times) // 2 - 1],
+    "beside-the-middle ": lambda times: sorted(times)[min(len(times) // 2 + 1, len(times) - 1)],
     "mean ": lambda times: statistics.fmean(sorted(times)[1:-1] or times),
 }
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from segformer_edu.checks._candidates import tell
-from segformer_edu.checks.core import Look, close, exercise, random
+from segformer_edu.checks.core import Failure, Look, close, exercise, random
 from segformer_edu.checks.numbers import Quantity, predictions, puzzle_of
 from segformer_edu.data.labels import VOID
 
@@ -312,6 +312,7 @@ RATE_HINTS = {
     "far-pixels-added": "The last number holds the pixels beyond it too. What number has a pixel that is further "
     "away than the last one?",
     "counts": "These are numbers of pixels. By what is each of them divided?",
+    "no-far-pixel": "No pixel of this map is far from a border. How many distances do you count all the same?",
     "empty-distance": "At some distance there is no pixel, and the division fails there. Which number does the "
     "exercise ask for then?",
     "pictures-averaged": "Each picture has the same say, however few pixels it has at a distance. What should be "
@@ -454,6 +455,17 @@ def error_by_distance(look: Look, answer: Any) -> None:
     tell(look, yours, target, _wrong_rates(*given), "two pictures, distances 1 to 6")
     look.done("rates at six distances")
     _void_at_a_distance(look, answer, *given)
+    _no_far_pixel(look, answer, *given)
+    look.done("a map without far pixels")
+
+
+def _no_far_pixel(look: Look, answer: Callable[..., Any], *given: Tensor) -> None:
+    """A map in which all distances are short: counts that follow the largest one are too short."""
+    prediction, masks, distance = (part[:1, :3].clone() for part in given)
+    made = look.attempt(answer, prediction, masks, distance.clamp(max=3), MOST)
+    if isinstance(made, Failure) or tuple(made.shape) != (MOST,):
+        words = made if isinstance(made, Failure) else f"the shape is {tuple(made.shape)}."
+        look.wrong("no-far-pixel", f"With a map in which no distance is above 3: {words}")
 
 
 def _void_at_a_distance(

@@ -264,6 +264,8 @@ def puzzle(name: str, yours: Any) -> Result:
 def _puzzle(look: Look, asked: Puzzle, target: torch.Tensor, yours: Any, shown: list[torch.Tensor]) -> None:
     if yours is None or yours is Ellipsis:
         look.not_written()
+    if isinstance(yours, list | tuple) and any(isinstance(part, torch.Tensor) and part.dim() for part in yours):
+        look.wrong("wrong-type", f"A {type(yours).__name__} of {len(yours)} tensors was given; one tensor is expected.")
     if isinstance(yours, list | tuple | int | float | np.ndarray | np.generic):
         yours = look.call(torch.as_tensor, yours, told="torch.as_tensor(yours)")
     if not isinstance(yours, torch.Tensor):

@@ -123,6 +123,7 @@ WORST_HINTS = {
     "pictures-not-places": "The list should name pictures by their place. Are these whole numbers?",
     "counts-from-one": "The first picture has the number 0. From which number do you count?",
     "all-of-them": "How many pictures are asked for, and how many have you?",
+    "place-twice": "A picture is named twice, since another one has the same share. How does a share find its place?",
     "unlabelled-picture": "One picture has no labelled pixel at all. Which share of nothing is wrong, and should it be "
     "among the worst?",
     "count-off-by-one": "Your list is one place too long, too short, or begins one place too late. Where does it "
@@ -252,13 +253,14 @@ def worst(look: Look, answer: Any) -> None:
     look.done("other numbers of pictures")
     empty = case(picture(5, 7, 1, 0), picture(3, 4, 0, 12), picture(6, 5, 9, 3))
     places = _list(look, answer, empty, 2)
-    if places != [2, 0]:
+    if places != [2, 0] or (places := _list(look, answer, empty, 3)) != [2, 0, 1]:
         look.wrong("unlabelled-picture", f"Of three pictures the second has no labelled pixel; your list is {places}.")
     look.done("a picture without labels")
     equal = case(picture(4, 5, 2, 0), picture(5, 6, 6, 0), picture(5, 8, 8, 0), picture(3, 5, 3, 0))
     places = _list(look, answer, equal, 3)
     if places != [1, 2, 3]:
         kind = "ties-turned-round" if sorted(places) == [1, 2, 3] else "unknown"
+        kind = "place-twice" if len(set(places)) < len(places) else kind
         look.wrong(kind, f"The pictures 1, 2 and 3 have the same share; your list is {places}.")
     look.done("equal shares in the order of the pictures")
 
@@ -319,6 +321,7 @@ FOLD_HINTS = {
     "training-incomplete": "Pictures are on neither side of a part. Who learns from what does not judge?",
     "wrong-number-of-parts": "How many parts are asked for, and how many are there?",
     "a-side-is-empty": "One side of a part is empty. Are there enough groups in it?",
+    "refused-without-need": "These names have groups, and there are enough of them. Which line refuses them, and why?",
     "uneven": "One part has many more groups than another. By how many may they differ at most?",
     "names-not-places": "The sides should hold places in the list. What do yours hold?",
     "not-pairs": "Each part is a pair of two lists. What does yours look like?",
@@ -360,7 +363,7 @@ def folds(look: Look, answer: Any) -> None:
     for names, count, what in ((NAMES, 3, "names in order"), (_shuffled(), 3, "names in another order")):
         _parts(look, answer, names, count, what)
         look.done(f"seven groups in three parts, {what}")
-    for count in (2, 7):
+    for count in (2, 5, 7):
         _parts(look, answer, _shuffled(), count, f"{count} parts")
         look.done(f"{count} parts")
     first, second = (_read(look, answer, NAMES, TOGETHER, 3) for _ in range(2))
@@ -410,7 +413,11 @@ def _read(look: Look, answer: Callable[..., Any], names: Sequence[str], together
     """Call the reader's function; return its parts as pairs of lists of whole numbers."""
     told = f"folds({len(names)} names, {together!r}, {count})"
     given = list(names)
-    made = look.call(_listed(answer), given, together, count, told=told)
+    made = look.attempt(_listed(answer), given, together, count)
+    if isinstance(made, Failure):
+        if made.name == "ValueError":
+            look.wrong("refused-without-need", f"{told}: {made}")
+        made = look.call(_listed(answer), given, together, count, told=told)
     if made is None or made is Ellipsis:
         look.nothing(answer, told)
     if given != list(names):
@@ -514,6 +521,10 @@ puzzle_of(
         "first-class-lost": (
             lambda: torch.where(_NUMBERS <= 1, VOID, _NUMBERS - 1),
             "A pixel of a class has become void. Which of the two numbers 0 and 1 is a class in this file?",
+        ),
+        "void-is-256": (
+            lambda: torch.where(_NUMBERS == 0, VOID + 1, _NUMBERS - 1),
+            "A pixel without a class has 256. Which is the largest number of a byte?",
         ),
         "void-moved-too": (
             lambda: torch.where(_NUMBERS == 0, VOID - 1, _NUMBERS - 1),

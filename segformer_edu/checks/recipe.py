@@ -26,6 +26,7 @@ WEIGHT_HINTS = {
     "pictures-averaged": "Each picture has the same say, however much of it is void. What should be added up first: "
     "pixels or shares?",
     "only-where-it-occurs": "You divide by the pixels of some pictures alone. Of which pixels is a share the share?",
+    "counts-smoothed": "Each class has a pixel more than there are. What keeps the logarithm from zero already?",
     "counts-not-shares": "The weights hardly follow the classes. How large are the numbers that go into the logarithm?",
     "inverse-share": "A rare class gets a weight without bound. What stands in ENet's formula in place of the share?",
     "offset": "The formula adds a number to the share before the logarithm. Which one?",
@@ -146,6 +147,10 @@ def _weights_of(masks: Tensor, classes: int) -> Iterator[tuple[str, Tensor]]:
                 for scaled, made in _normalisations(weights, shares):
                     if (counted != "") + (formula != "") + (scaled != "") == mistakes:
                         yield counted or formula or scaled, made
+    each = [_counts(one, classes) / (one != VOID).sum().clamp(min=1) for one in masks]
+    yield "pictures-averaged", torch.stack([_mean_one(_enet(shares)) for shares in each]).mean(0)
+    counts = _counts(masks, classes) + 1
+    yield "counts-smoothed", _mean_one(_enet(counts / counts.sum()))
     _, shares = next(_shares(masks, classes))
     for offset in range(100, 400):
         yield "offset", _mean_one(1 / torch.log(offset / 100 + shares))

@@ -449,6 +449,8 @@ def _all_void(look: Look, answer: Any, logits: torch.Tensor, masks: torch.Tensor
 IOU_HINTS = {
     "averaged-over-batches": "The number depends on how the pictures are put into batches. What should be summed "
     "first, and what divided last?",
+    "summed-before-dividing": "All classes share one fraction, and common ones have most of it. What does each class "
+    "have of its own?",
     "averaged-over-pictures": "Each picture has an mIoU of its own here. Does a class that is in one picture alone "
     "weigh what it should?",
     "one-batch-only": "Only one of the batches has a say. What is kept from one batch to the next?",
@@ -609,6 +611,10 @@ DIVIDED: list[tuple[str, Callable[[torch.Tensor, torch.Tensor, torch.Tensor], Fr
     ("dice", lambda right, truth, claim: (2 * right, truth + claim)),
     ("larger-of-the-two", lambda right, truth, claim: (right, torch.maximum(truth, claim))),
     ("larger-of-the-two", lambda right, truth, claim: (right, torch.minimum(truth, claim))),
+    (
+        "summed-before-dividing",
+        lambda right, truth, claim: (right.sum().expand_as(right), (truth + claim - right).sum().expand_as(right)),
+    ),  # fmt: skip
     *(
         ("smoothed", lambda right, truth, claim, c=constant: (right, truth + claim - right + c))
         for constant in (1.0, 1e-2, 1e-3, 1e-4)
@@ -765,6 +771,7 @@ CROP_HINTS = {
     "one-draw-for-both-axes": "Row and column always belong together. How many numbers does a place need?",
     "never-flips": "No piece was ever mirrored. What is compared with what?",
     "always-flips": "Each piece is mirrored. How often should it be?",
+    "flips-in-turn": "Mirrored and not mirrored take turns, so the next piece can be foretold. Who should decide?",
     "flips-not-half": "Mirrored pieces should be as common as the others. How common are they now?",
     "flip-tied-to-place": "Whether a piece is mirrored follows from its place. Which random number decides it?",
     "small-picture": "A picture that is smaller than the piece could not be used. What can be put around it?",
@@ -921,6 +928,8 @@ def _chances(look: Look, pieces: list[tuple[int, int, bool]]) -> None:
         look.wrong("always-flips" if True in flips else "never-flips", f"{share:.0%} of the pieces are mirrored.")
     if not 0.35 < share < 0.65:
         look.wrong("flips-not-half", f"{share:.0%} of the pieces are mirrored.")
+    if all(piece[2] != after[2] for piece, after in zip(pieces, pieces[1:])):
+        look.wrong("flips-in-turn", f"In {len(pieces)} calls exactly every second piece was mirrored.")
     for axis, places in ((0, rows), (1, columns)):
         for place in places:
             seen = {piece[2] for piece in pieces if piece[axis] == place}
@@ -1011,6 +1020,7 @@ ACCUMULATE_HINTS = {
     "not-divided": "The parts' sums were added up, and nothing was divided. What makes a mean of a sum?",
     "old-gradients-dropped": "Only one part has a say at the end. Who clears the gradients between the parts?",
     "part-lost": "Some pictures were never looked at. 7 pictures in 3 parts: how large is each?",
+    "mode-changed": "The model came in training mode. In which mode is it after the call, and who changed that?",
     "takes-a-step": "The weights are other ones after the call. Was a step asked for?",
 }
 
@@ -1071,6 +1081,8 @@ def _logged(
         look.wrong("changes-input", "Pictures or class maps hold other numbers after the call.")
     if any(not torch.equal(old, new) for old, new in zip(before, model.parameters())):
         look.wrong("takes-a-step", "The model's weights are other ones after the call.")
+    if not model.training:
+        look.wrong("mode-changed", "After the call the model is in evaluation.")
     if any(weight.grad is None for weight in model.parameters()):
         look.wrong("no-backward", "After the call a weight has no gradient.")
 
@@ -1084,7 +1096,9 @@ def _compare_gradients(
         for kind, gradient in _gradients(model, images.split(sizes), masks.split(sizes)):
             wrong.setdefault(kind, []).append(gradient)
     kept = len(images) // parts * parts
-    wrong["part-lost"] = [_gradient(model, images[:kept], masks[:kept])]
+    lost = _gradient(model, images[:kept], masks[:kept])
+    share = (masks[:kept] != VOID).sum() / (masks != VOID).sum().clamp(min=1)  # divided by the whole batch's pixels
+    wrong["part-lost"] = [lost, lost * share]
     if kept == len(images):
         del wrong["part-lost"]
     target = _gradient(model, images, masks)

@@ -38,7 +38,6 @@ DROP_HINTS = {
     "active-in-eval-alone": "It leaves samples out in evaluation, and none while training. Which of the two is asked "
     "for?",
     "changed-at-rate-zero": "With the rate 0 something changes. What should happen to the input then?",
-    "rate-one": "A rate of 1 divides by zero. Which rates make sense, and who is told when one does not?",
     "residual-inside": "A sample that is left out comes through unchanged. Who adds the input: this module or the "
     "block?",
     "noise-added": "What stays is no multiple of what went in. What may happen to a branch that stays?",
@@ -68,8 +67,9 @@ def drop_path(look: Look, answer: Any) -> None:
     if isinstance(one, nn.Module):
         result = look.attempt(one.double(), x[:60])
         if isinstance(result, Failure) or not isinstance(result, torch.Tensor) or not bool(result.isfinite().all()):
-            look.wrong("rate-one", f"With the rate 1: {result if isinstance(result, Failure) else 'NaN or infinite'}.")
-    look.done("rate 1")
+            look.remark(
+                "A rate of 1 is not asked for; yours makes NaN or an error of it. Who should be told, and when?"
+            )
 
 
 def _in_training(look: Look, modules: Mapping[float, nn.Module], x: torch.Tensor) -> None:
@@ -192,7 +192,8 @@ RATE_HINTS = {
     "keeping": "These are the shares that stay. Which ones are asked for?",
     "not-split": "The rates are right, in one row. How does each stage get its own?",
     "lost-or-doubled": "Some stages have too many or too few rates. Where does a stage begin in the row of all?",
-    "single-block": "With a single block it fails. What is divided by the number of blocks less one?",
+    "single-block": "With a single block it fails, or its rate is not 0. Which block is it: the first or the last? And what is "
+    "divided by the number of blocks less one?",
     "not-even": "The rates do not rise by the same step from block to block. Which rule is asked for?",
 }
 
@@ -208,7 +209,7 @@ def drop_rates(look: Look, answer: Any) -> None:
     if isinstance(made, Failure):
         look.wrong("single-block", f"With a single block: {made}")
     rows = _lists(made)
-    if rows is None or len(rows) != 1 or len(rows[0]) != 1 or not math.isfinite(rows[0][0]):
+    if rows is None or len(rows) != 1 or len(rows[0]) != 1 or not abs(rows[0][0]) < 1e-9:
         look.wrong("single-block", f"With a single block: {made!r}.")
     look.done("a single block")
 
@@ -308,6 +309,10 @@ ATTENTION_HINTS = {
     "halves-exchanged": "Keys and values have changed places. Which is the first half?",
     "halves-interleaved": "The results of the one layer are split in another way. Are keys every second channel, part "
     "of each head, or one block?",
+    "one-half-for-both": "Keys and values are one and the same. How many halves has the result of the one layer?",
+    "channels-apart": "Each filter of the strided convolution sees one channel. How many does the released one see?",
+    "shrunk-with-a-border": "The strided convolution pads the map. Where does its first window lie in the released code?",
+    "activation-added": "Behind the norm something cuts numbers off. What follows it in the released code?",
     "not-shrunk-for-keys": "Keys or values come from the large map. Which map should they be made of?",
     "other-heads": "Each head has other channels. Which channels lie side by side in one head?",
     "wrong-scale": "The similarities are divided by another number. How many products does one of them add up?",
@@ -392,6 +397,8 @@ def _roles(look: Look, module: nn.Module, ratio: int) -> Roles:
         if weight.dim() == 1:
             norms.append((weight, bias))
         elif (weight.dim() == 4 and weight.shape[-1] > 1) or getattr(part, "stride", (1, 1)) not in ((1, 1), 1):
+            if weight.dim() == 4 and tuple(weight.shape[:2]) == (DIM, 1):
+                look.wrong("channels-apart", f"The filters of `{name}` have the shape {tuple(weight.shape)}.")
             shrinks.append((weight, bias))
         else:
             linear.append((weight, bias))
@@ -486,16 +493,21 @@ def _expected(
 ) -> torch.Tensor:
     """Return what the reader's weights should give; ``mistake`` names one thing that is done otherwise."""
     source = _normal(x, roles.norm) if mistake == "norm first" and roles.norm else x
-    small = F.conv2d(source, *roles.shrink, stride=ratio) if roles.shrink else source
+    border = ratio // 2 if mistake == "border" else 0
+    small = F.conv2d(source, *roles.shrink, stride=ratio, padding=border) if roles.shrink else source
     plain = small
     if roles.norm and mistake not in ("norm first", "no norm"):
         small = _normal(small, roles.norm, {"norm map": "map", "norm instance": "instance"}.get(mistake, ""))
+    if mistake in ("gelu", "relu"):
+        small = F.gelu(small) if mistake == "gelu" else small.relu()
     normed_q = _normal(x, roles.norm) if mistake == "norm on queries" and roles.norm else x
     q = _through(normed_q, layers["q"])
     k = _through({"keys whole": x, "both whole": x, "keys plain": plain}.get(mistake, small), layers["k"])
     v = _through({"values whole": x, "both whole": x, "values plain": plain}.get(mistake, small), layers["v"])
     if mistake == "exchanged":
         k, v = v, k
+    if mistake in ("keys twice", "values twice"):
+        k, v = (k, k) if mistake == "keys twice" else (v, v)
     if mistake in ("interleaved", "by head", "by head exchanged"):
         pattern = (
             "b (c two) h w -> two b c h w" if mistake == "interleaved" else "b (heads two c) h w -> two b (heads c) h w"
@@ -504,6 +516,8 @@ def _expected(
         k, v = rearrange(torch.cat([k, v], 1), pattern, **sizes)
         k, v = (v, k) if mistake == "by head exchanged" else (k, v)
     out = _mixed(x, q, k, v, heads, mistake)
+    if mistake == "no output":
+        return out
     return _through(out, layers["out"]) + (x if mistake == "residual" else 0)
 
 
@@ -519,6 +533,7 @@ def _mixed(
     if mistake == "not joined":
         return out.reshape(x.shape[0], -1, x.shape[1]).transpose(1, 2).reshape(x.shape)
     pixels = "(w h)" if mistake == "rows and columns" else "(h w)"
+    layout = "(c heads)" if mistake == "joined otherwise" else layout
     joined: torch.Tensor = rearrange(out, f"b heads {pixels} c -> b {layout} h w", h=x.shape[-2])
     return joined
 
@@ -547,6 +562,13 @@ MISTAKES = {
     "over queries": "softmax-over-queries",
     "rows and columns": "rows-and-columns",
     "residual": "residual-inside",
+    "joined otherwise": "other-heads",
+    "keys twice": "one-half-for-both",
+    "values twice": "one-half-for-both",
+    "no output": "output-layer-missing",
+    "border": "shrunk-with-a-border",
+    "gelu": "activation-added",
+    "relu": "activation-added",
 }
 """What may be done otherwise, and the kind of the mistake."""
 

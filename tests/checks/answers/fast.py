@@ -614,3 +614,25 @@ right_value("one matrix", "einsum", einsum(FUSE, PROJECT, "o d, d i -> o i"))
 wrong_value("one matrix", "transposed", PROJECT.T @ FUSE.T)
 wrong_value("one matrix", "projection-alone", PROJECT)
 wrong_value("one matrix", "fusion-alone", FUSE)
+
+
+# Found by answers that were written from the exercises' texts alone ----------------------------------------------------
+
+
+def beside_the_middle(place):
+    def stopwatch(call, repeats, wait, clock):
+        times = []
+        for number in range(2 + repeats):
+            wait()
+            start = clock()
+            call()
+            wait()
+            if number >= 2:
+                times.append(1000 * (clock() - start))
+        return sorted(times)[place(repeats)]
+
+    return stopwatch
+
+
+wrong_value("stopwatch", "beside-the-middle", beside_the_middle(lambda count: count // 2 - 1), "one below")
+wrong_value("stopwatch", "beside-the-middle", beside_the_middle(lambda n: min(n // 2 + 1, n - 1)), "one above")

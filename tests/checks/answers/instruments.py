@@ -362,3 +362,10 @@ for kind, value in {
     "wrong-way-round": DISTANCE.mean(1) / TOGETHER,
 }.items():
     wrong_value("reach of a head", kind, value)
+
+
+@wrong("error_by_distance", "no-far-pixel")
+def counts_without_minlength(prediction, masks, distance, most):
+    known = masks != 255
+    mistakes = distance[known & (prediction != masks)].bincount()
+    return (mistakes / distance[known].bincount().clamp(min=1))[1 : most + 1]

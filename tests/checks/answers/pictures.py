@@ -401,3 +401,65 @@ for kind, value in {
     "wrong-direction": torch.where(NUMBERS == 0, 255, NUMBERS + 1),
 }.items():
     wrong_value("from zero", kind, value)
+
+
+# Found by answers that were written from the exercises' texts alone ----------------------------------------------------
+
+
+def shares_of(predictions, masks):
+    known = [mask != 255 for mask in masks]
+    wrong = [int((p[k] != m[k]).sum()) for p, m, k in zip(predictions, masks, known)]
+    return [mistakes / max(1, int(k.sum())) for mistakes, k in zip(wrong, known)]
+
+
+@wrong("worst", "unlabelled-picture")
+def without_the_unlabelled(predictions, masks, count):
+    shares = shares_of(predictions, masks)
+    there = [place for place, mask in enumerate(masks) if bool((mask != 255).any())]
+    return sorted(there, key=lambda place: -shares[place])[:count]
+
+
+@wrong("worst", "place-twice")
+def found_by_its_share(predictions, masks, count):
+    shares = shares_of(predictions, masks)
+    return [shares.index(share) for share in sorted(shares, reverse=True)[:count]]
+
+
+def dealt(names, together, count, rest_to_the_last=False):
+    found = [re.search(together, name) for name in names]
+    if None in found:
+        raise ValueError("no group")
+    groups = [match[0] for match in found]
+    each = sorted(set(groups))
+    if count > len(each):
+        raise ValueError("too many parts")
+    size, parts = len(each) // count, []
+    for part in range(count):
+        held = each[part::count]
+        if rest_to_the_last:
+            held = each[part * size : (part + 1) * size if part < count - 1 else None]
+        sides = [[i for i, group in enumerate(groups) if (group in held) == judges] for judges in (False, True)]
+        parts.append(tuple(sides))
+    return parts
+
+
+@wrong("folds", "uneven")
+def rest_to_the_last(names, together, count):
+    return dealt(names, together, count, rest_to_the_last=True)
+
+
+@wrong("folds", "refused-without-need")
+def only_at_the_beginning(names, together, count):
+    if any(re.match(together, name) is None for name in names):
+        raise ValueError("no group")
+    return dealt(names, together, count)
+
+
+@wrong("folds", "refused-without-need")
+def as_many_parts_as_groups_refused(names, together, count):
+    if count >= len({match[0] for name in names if (match := re.search(together, name))}):
+        raise ValueError("too many parts")
+    return dealt(names, together, count)
+
+
+wrong_value("from zero", "void-is-256", torch.tensor([[256, 0, 4], [1, 256, 2]]))

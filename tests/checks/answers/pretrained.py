@@ -747,3 +747,6 @@ wrong_value("columns", "left-as-it-is", FUSE)
 wrong_value("columns", "halves-swapped", FUSE.roll(4, 1))
 wrong_value("columns", "blocks-on-rows", torch.cat(FUSE.chunk(4, dim=1)[::-1]))
 wrong_value("columns", "other-places", FUSE.roll(2, 1))
+
+
+wrong_value("columns", "wrong-type", torch.arange(16.0).reshape(2, 8).chunk(4, dim=1)[::-1], "a tuple")

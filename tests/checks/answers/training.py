@@ -875,3 +875,55 @@ wrong_value("iou from counts", "dice", 2 * counts.diag() / (counts.sum(0) + coun
 wrong_value("iou from counts", "one-number", Scores(counts).iou.mean())
 wrong_value("iou from counts", "one-number", counts.diag().sum() / counts.sum())
 wrong_value("iou from counts", "all-pixels-below", counts.diag() / counts.sum())
+
+
+# Found by answers that were written from the exercises' texts alone ----------------------------------------------------
+
+
+@wrong("mean_iou", "summed-before-dividing")
+def one_fraction_for_all(batches, num_classes):
+    table = sum(confusion_matrix(prediction, truth, num_classes) for prediction, truth in batches).double()
+    union = table.sum(0) + table.sum(1) - table.diag()
+    return (table.diag().sum() / union.sum()).item()
+
+
+TURNS = iter(range(10**6))
+
+
+@wrong("crop_and_flip", "flips-in-turn")
+def in_turn(image, mask, size):
+    height, width = mask.shape
+    border = (0, max(size - width, 0), 0, max(size - height, 0))
+    image, mask = F.pad(image, border), F.pad(mask, border, value=255)
+    top, left = random.randint(0, mask.shape[0] - size), random.randint(0, mask.shape[1] - size)
+    image, mask = image[:, top : top + size, left : left + size], mask[top : top + size, left : left + size]
+    return (image.flip(-1), mask.flip(-1)) if next(TURNS) % 2 else (image, mask)
+
+
+@wrong("accumulate", "mode-changed")
+def in_evaluation(model, images, masks, parts):
+    model.eval()
+    for x, y in zip(images.chunk(parts), masks.chunk(parts)):
+        (librarys(model(x), y) * (y != 255).sum() / (masks != 255).sum()).backward()
+
+
+@wrong("accumulate", "part-lost")
+def lost_but_divided_by_all(model, images, masks, parts):
+    size = len(images) // parts
+    for part in range(parts):
+        x, y = images[part * size : (part + 1) * size], masks[part * size : (part + 1) * size]
+        (librarys(model(x), y) * (y != 255).sum() / (masks != 255).sum()).backward()
+
+
+@wrong("accumulate", "raises", outcome="could not run")
+@torch.no_grad()
+def without_gradients(model, images, masks, parts):
+    for x, y in zip(images.chunk(parts), masks.chunk(parts)):
+        (librarys(model(x), y) * (y != 255).sum() / (masks != 255).sum()).backward()
+
+
+@right("accumulate", "decorated")
+@torch.enable_grad()
+def decorated(model, images, masks, parts):
+    for x, y in zip(images.chunk(parts), masks.chunk(parts)):
+        (librarys(model(x), y) * (y != 255).sum() / (masks != 255).sum()).backward()

@@ -127,8 +127,10 @@ drop("scaled-in-eval", "enlarged", forward=lambda self, x: (x * self.kept(x) if 
 drop("active-in-eval-alone", "wrong_way", forward=lambda self, x: x if self.training else x * self.kept(x))
 drop("changed-at-rate-zero", "at_zero", forward=only_in_training(
     lambda self, x: x * self.kept(x) * self.scale() if self.rate else 2 * x))  # fmt: skip
-drop("rate-one", "divides", scale=lambda self: torch.tensor(1.0) / (1 - self.rate))
-drop("rate-one", "divides_floats", scale=lambda self: 1 / (1 - self.rate))
+right("drop_path", "NaN at 1, which is not asked for", remark=True)(
+    type("Divides", (Drop,), {"scale": lambda self: torch.tensor(1.0) / (1 - self.rate)}))  # fmt: skip
+right("drop_path", "an error of Python's at 1", remark=True)(
+    type("DividesFloats", (Drop,), {"scale": lambda self: 1 / (1 - self.rate)}))  # fmt: skip
 drop("residual-inside", "adds", forward=only_in_training(lambda self, x: x + x * self.kept(x) * self.scale()))
 drop("noise-added", "noise", kept=lambda self, x: torch.rand(self.shape(x)))
 drop("noise-added", "noise_in_numbers", kept=lambda self, x: torch.randn(x.shape))
@@ -511,3 +513,48 @@ wrong_value("left out", "scaled-down", branch * kept[:, None] * 0.75)
 wrong_value("left out", "scaled-by-the-draw", branch * kept[:, None] * 1.5)
 wrong_value("left out", "others-left-out", branch * (1 - kept)[:, None] / 0.75)
 wrong_value("left out", "removed", branch[kept > 0] / 0.75)
+
+
+# Found by answers that were written from the exercises' texts alone ----------------------------------------------------
+
+
+@wrong("drop_path", "super-init-missing", outcome="could not run")
+class WithoutSuper(nn.Module):
+    def __init__(self, rate=0.0):
+        self.rate = rate
+
+    def forward(self, x):
+        return x
+
+
+right("drop_path", "dropout of ones")(
+    type("Ones", (Drop,), {"forward": lambda self, x: x * F.dropout(x.new_ones(len(x), 1, 1, 1), self.rate,
+                                                                    self.training)}))  # fmt: skip
+
+
+@wrong("drop_rates", "single-block")
+def the_single_one_is_the_last(depths, last):
+    return [[last]] if sum(depths) == 1 else with_linspace(depths, last)
+
+
+def shrunk_by(**settings):
+    def make(self):
+        self.shrink = nn.Conv2d(self.dim, self.dim, self.ratio, self.ratio, **settings)
+        self.shrink = self.shrink if self.ratio > 1 else nn.Identity()
+
+    return make
+
+
+attention("one-half-for-both", "k_for_both", keys_values=lambda self, x: Attend.keys_values(self, x)[:1] * 2)
+attention("one-half-for-both", "v_for_both", keys_values=lambda self, x: Attend.keys_values(self, x)[1:] * 2)
+attention("channels-apart", "depthwise", make=lambda self: shrunk_by(groups=self.dim)(self))
+attention("shrunk-with-a-border", "padded", make=lambda self: shrunk_by(padding=self.ratio // 2)(self))
+attention("activation-added", "gelu", small=lambda self, x: (
+    F.gelu(Attend.small(self, x)) if self.ratio > 1 else x))  # fmt: skip
+attention("activation-added", "relu", small=lambda self, x: Attend.small(self, x).relu() if self.ratio > 1 else x)
+attention("output-layer-missing", "out_unused", forward=lambda self, x: self.joined(
+    self.attend(*(self.heads_of(t) for t in (self.q(x), *self.keys_values(x)))), x))  # fmt: skip
+attention("other-heads", "joined_c_heads", joined=lambda self, out, x: rearrange(
+    out, "b a (h w) c -> b (c a) h w", h=x.shape[2]))  # fmt: skip
+
+wrong_value("keys and values", "wrong-type", kv.chunk(2, 1), "a tuple")
