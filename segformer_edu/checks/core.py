@@ -36,7 +36,6 @@ How to add an exercise:
 
 from __future__ import annotations
 
-import inspect
 import linecache
 import sys
 import traceback
@@ -530,13 +529,9 @@ def _weighs(value: Any) -> bool:
 
 def is_untouched(function: Any) -> bool:
     """Whether a function's body does nothing: a docstring, ``...``, ``pass``, ``super().__init__()`` at the most."""
-<<<<<<< HEAD
     while isinstance(getattr(function, "__wrapped__", None), FunctionType):  # under a decorator such as no_grad
         function = function.__wrapped__
     code = getattr(getattr(function, "__func__", function), "__code__", None)
-=======
-    code = getattr(inspect.unwrap(getattr(function, "__func__", function)), "__code__", None)
->>>>>>> red713
     if not isinstance(code, CodeType):
         return False
     names = set(code.co_names) <= {"super", "__init__", "NotImplementedError"}
