@@ -424,20 +424,23 @@ def _read(look: Look, answer: Callable[..., Any], names: Sequence[str], together
         look.wrong("changes-input", "The list of names is another one after the call.")
     if not isinstance(made, list | tuple):
         look.wrong("wrong-type", f"{told} gave a {type(made).__name__}; a list of pairs is expected.")
-    parts = []
-    for part in made:
-        if not isinstance(part, list | tuple) or len(part) != 2:
-            look.wrong("not-pairs", f"{told}: a part is a {type(part).__name__}; a pair of lists is expected.")
-        sides = [side.tolist() if hasattr(side, "tolist") else side for side in part]
-        if not all(isinstance(side, list | tuple | set | frozenset | range) for side in sides):
-            look.wrong("not-pairs", f"{told}: the two sides are no lists.")
-        sides = [[plain(place) for place in side] for side in sides]
-        if any(not isinstance(place, int) or isinstance(place, bool) for side in sides for place in side):
-            look.wrong("names-not-places", f"{told}: a side holds {sides[0][:1] or sides[1][:1]}.")
-        parts.append((sides[0], sides[1]))
+    parts = [_sides(look, part, told) for part in made]
     if len(parts) != count:
         look.wrong("wrong-number-of-parts", f"{told} gave {len(parts)} parts.")
     return parts
+
+
+def _sides(look: Look, part: Any, told: str) -> tuple[list[Any], list[Any]]:
+    """Return the two sides of a part as lists of whole numbers; end where they are others."""
+    if not isinstance(part, list | tuple) or len(part) != 2:
+        look.wrong("not-pairs", f"{told}: a part is a {type(part).__name__}; a pair of lists is expected.")
+    sides = [side.tolist() if hasattr(side, "tolist") else side for side in part]
+    if not all(isinstance(side, list | tuple | set | frozenset | range) for side in sides):
+        look.wrong("not-pairs", f"{told}: the two sides are no lists.")
+    sides = [[plain(place) for place in side] for side in sides]
+    if any(not isinstance(place, int) or isinstance(place, bool) for side in sides for place in side):
+        look.wrong("names-not-places", f"{told}: a side holds {sides[0][:1] or sides[1][:1]}.")
+    return sides[0], sides[1]
 
 
 def _parts(look: Look, answer: Callable[..., Any], names: list[str], count: int, at: str) -> None:
