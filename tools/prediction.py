@@ -19,7 +19,7 @@ from segformer_edu.pages import plots
 from segformer_edu.pages.frames import street
 from segformer_edu.training import Scores, confusion_matrix
 
-MODEL, RUN = "camvid-b0", "b0-60"
+MODEL, RUN = "camvid-b0", "b0"
 SHOWN = (0, 1)
 SOURCES = (
     *(
