@@ -900,7 +900,7 @@ wrong_value("mix", "height-and-width", torch.einsum("oi,ihw->owh", mix, picture)
 wrong_value("mix", "scaled-by-constant", 2 * torch.einsum("oi,ihw->ohw", mix, picture))
 wrong_value("mix", "pixels-shuffled", (mix @ picture.reshape(4, 3).T).reshape(2, 2, 2))
 
-# A second round ---------------------------------------------------------------------------------------------------------
+# A second round -------------------------------------------------------------------------------------------------------
 
 
 @wrong("merge", "no-return")
@@ -924,7 +924,7 @@ def first_filter_for_all(depthwise, pointwise):
 
 
 @right("ds_conv2d", "unfold, then two sums")
-class Unfolded(nn.Module):
+class UnfoldedTwoSums(nn.Module):
     def __init__(self, dim_in, dim_out, kernel_size, padding, stride=1, bias=True):
         super().__init__()
         self.window = {"kernel_size": kernel_size, "padding": padding, "stride": stride}

@@ -704,7 +704,7 @@ wrong_value("classes", "shares", scores.softmax(1))
 wrong_value("classes", "reshaped", scores.reshape(1, 2, 3, 4).argmax(-1))
 wrong_value("enlarge", "tiled", small.repeat(1, 1, 2, 3))
 
-# A second round ---------------------------------------------------------------------------------------------------------
+# A second round -------------------------------------------------------------------------------------------------------
 
 
 class SixLayers(nn.Module):
@@ -716,7 +716,7 @@ class SixLayers(nn.Module):
 
 
 @wrong("mlp_decoder", "fuse-unused")
-class Added(SixLayers):
+class AddedWithoutFuse(SixLayers):
     def forward(self, maps):
         size = maps[0].shape[2:]
         return self.classify(sum(F.interpolate(layer(x), size=size) for layer, x in zip(self.project, maps)))
