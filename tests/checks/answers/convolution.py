@@ -912,15 +912,13 @@ def forgot_under_no_grad(depthwise, pointwise):
 
 @wrong("merge", "bias-through-the-window")
 def through_the_window(depthwise, pointwise):
-    bias = ...
-    if depthwise.bias is not None:
-        bias = pointwise.weight[:, :, 0, 0] @ (depthwise.weight.sum((1, 2, 3)) * depthwise.bias) + pointwise.bias
-    return merged(depthwise, pointwise, bias=bias)
+    window = depthwise.weight.detach().sum((1, 2, 3))
+    return merged(depthwise, pointwise, bias=lambda mix, first, second: mix @ (window * first) + second)
 
 
 @wrong("merge", "not-summed")
 def first_filter_for_all(depthwise, pointwise):
-    return merged(depthwise, pointwise, weight=pointwise.weight * depthwise.weight[0, 0])
+    return merged(depthwise, pointwise, weight=lambda filters, mix: mix[:, :, None, None] * filters[0])
 
 
 @right("ds_conv2d", "unfold, then two sums")
