@@ -960,7 +960,7 @@ wrong_value("shares", "exponential-twice", ratios.softmax(-1))
 wrong_value("shares", "each-by-itself", similarity.sigmoid())
 wrong_value("shares", "one-takes-all", F.one_hot(similarity.argmax(-1)))
 
-# A second round
+# A second round -------------------------------------------------------------------------------------------------------
 
 
 def from_maximum(q, k, v, size, start, scale):

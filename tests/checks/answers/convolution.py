@@ -900,7 +900,7 @@ wrong_value("mix", "height-and-width", torch.einsum("oi,ihw->owh", mix, picture)
 wrong_value("mix", "scaled-by-constant", 2 * torch.einsum("oi,ihw->ohw", mix, picture))
 wrong_value("mix", "pixels-shuffled", (mix @ picture.reshape(4, 3).T).reshape(2, 2, 2))
 
-# A second round
+# A second round -------------------------------------------------------------------------------------------------------
 
 
 @wrong("merge", "no-return")
@@ -912,19 +912,17 @@ def forgot_under_no_grad(depthwise, pointwise):
 
 @wrong("merge", "bias-through-the-window")
 def through_the_window(depthwise, pointwise):
-    bias = ...
-    if depthwise.bias is not None:
-        bias = pointwise.weight[:, :, 0, 0] @ (depthwise.weight.sum((1, 2, 3)) * depthwise.bias) + pointwise.bias
-    return merged(depthwise, pointwise, bias=bias)
+    window = depthwise.weight.detach().sum((1, 2, 3))
+    return merged(depthwise, pointwise, bias=lambda mix, first, second: mix @ (window * first) + second)
 
 
 @wrong("merge", "not-summed")
 def first_filter_for_all(depthwise, pointwise):
-    return merged(depthwise, pointwise, weight=pointwise.weight * depthwise.weight[0, 0])
+    return merged(depthwise, pointwise, weight=lambda filters, mix: mix[:, :, None, None] * filters[0])
 
 
 @right("ds_conv2d", "unfold, then two sums")
-class UnfoldedAndSummed(nn.Module):
+class UnfoldedTwoSums(nn.Module):
     def __init__(self, dim_in, dim_out, kernel_size, padding, stride=1, bias=True):
         super().__init__()
         self.window = {"kernel_size": kernel_size, "padding": padding, "stride": stride}

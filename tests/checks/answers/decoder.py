@@ -704,7 +704,7 @@ wrong_value("classes", "shares", scores.softmax(1))
 wrong_value("classes", "reshaped", scores.reshape(1, 2, 3, 4).argmax(-1))
 wrong_value("enlarge", "tiled", small.repeat(1, 1, 2, 3))
 
-# A second round
+# A second round -------------------------------------------------------------------------------------------------------
 
 
 class SixLayers(nn.Module):

@@ -1033,7 +1033,7 @@ wrong_value("steps", "last-left-out", list(zip(widths[:-2], widths[1:-1])))
 wrong_value("steps", "wrong-type", zip(widths, widths[1:]), "not unrolled")
 wrong_value("steps", "all-from-the-image", [(3, width) for width in widths[1:]])
 
-# A second round
+# A second round -------------------------------------------------------------------------------------------------------
 
 
 @wrong("embed", "padding-on-one-side")

@@ -508,7 +508,7 @@ wrong_value("blank", "padding-not-zeros", 9 * ones)
 wrong_value("blank", "averaged", F.avg_pool2d(ones, 3, 1, 1))
 wrong_value("blank", "padding-of-ones", ones)
 
-# A second round
+# A second round -------------------------------------------------------------------------------------------------------
 
 
 @wrong("mix_on_tokens", "middle-added")

@@ -514,7 +514,7 @@ wrong_value("spread", "other-axis", pixels.std(1, correction=0, keepdim=True))
 wrong_value("centre", "sum-taken-off", pixels - pixels.sum(0))
 wrong_value("spread", "mean-distance", (pixels - pixels.mean(0)).abs().mean(0, keepdim=True))
 
-# A second round
+# A second round -------------------------------------------------------------------------------------------------------
 
 
 @wrong("deviation", "eps-inside-the-root")
