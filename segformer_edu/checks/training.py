@@ -614,7 +614,7 @@ DIVIDED: list[tuple[str, Callable[[torch.Tensor, torch.Tensor, torch.Tensor], Fr
     (
         "summed-before-dividing",
         lambda right, truth, claim: (right.sum().expand_as(right), (truth + claim - right).sum().expand_as(right)),
-    ),  # fmt: skip
+    ),
     *(
         ("smoothed", lambda right, truth, claim, c=constant: (right, truth + claim - right + c))
         for constant in (1.0, 1e-2, 1e-3, 1e-4)

@@ -192,7 +192,7 @@ RATE_HINTS = {
     "keeping": "These are the shares that stay. Which ones are asked for?",
     "not-split": "The rates are right, in one row. How does each stage get its own?",
     "lost-or-doubled": "Some stages have too many or too few rates. Where does a stage begin in the row of all?",
-    "single-block": "With a single block it fails, or its rate is not 0. Which block is it: the first or the last? And what is "
+    "single-block": "With a single block it fails, or its rate is not 0. Is that block the first or the last? What is "
     "divided by the number of blocks less one?",
     "not-even": "The rates do not rise by the same step from block to block. Which rule is asked for?",
 }
@@ -311,7 +311,7 @@ ATTENTION_HINTS = {
     "of each head, or one block?",
     "one-half-for-both": "Keys and values are one and the same. How many halves has the result of the one layer?",
     "channels-apart": "Each filter of the strided convolution sees one channel. How many does the released one see?",
-    "shrunk-with-a-border": "The strided convolution pads the map. Where does its first window lie in the released code?",
+    "shrunk-with-a-border": "The strided convolution pads the map. Where does its first window lie, as released?",
     "activation-added": "Behind the norm something cuts numbers off. What follows it in the released code?",
     "not-shrunk-for-keys": "Keys or values come from the large map. Which map should they be made of?",
     "other-heads": "Each head has other channels. Which channels lie side by side in one head?",
