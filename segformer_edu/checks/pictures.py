@@ -414,10 +414,9 @@ def _read(look: Look, answer: Callable[..., Any], names: Sequence[str], together
     told = f"folds({len(names)} names, {together!r}, {count})"
     given = list(names)
     made = look.attempt(_listed(answer), given, together, count)
-    if isinstance(made, Failure):
-        if made.name == "ValueError":
-            look.wrong("refused-without-need", f"{told}: {made}")
-        made = look.call(_listed(answer), given, together, count, told=told)
+    if isinstance(made, Failure) and made.name == "ValueError":
+        look.wrong("refused-without-need", f"{told}: {made}")
+    made = look.call(_listed(answer), given, together, count, told=told) if isinstance(made, Failure) else made
     if made is None or made is Ellipsis:
         look.nothing(answer, told)
     if given != list(names):

@@ -311,7 +311,7 @@ ATTENTION_HINTS = {
     "of each head, or one block?",
     "one-half-for-both": "Keys and values are one and the same. How many halves has the result of the one layer?",
     "channels-apart": "Each filter of the strided convolution sees one channel. How many does the released one see?",
-    "shrunk-with-a-border": "The strided convolution pads the map. Where is its first window in the released code?",
+    "shrunk-with-a-border": "The strided convolution pads the map. Where does its first window lie, as released?",
     "activation-added": "Behind the norm something cuts numbers off. What follows it in the released code?",
     "not-shrunk-for-keys": "Keys or values come from the large map. Which map should they be made of?",
     "other-heads": "Each head has other channels. Which channels lie side by side in one head?",

@@ -616,7 +616,7 @@ wrong_value("one matrix", "projection-alone", PROJECT)
 wrong_value("one matrix", "fusion-alone", FUSE)
 
 
-# Found by answers that were written from the exercises' texts alone
+# Found by answers that were written from the texts alone --------------------------------------------------------------
 
 
 def beside_the_middle(place):

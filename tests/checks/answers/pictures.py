@@ -403,7 +403,7 @@ for kind, value in {
     wrong_value("from zero", kind, value)
 
 
-# Found by answers that were written from the exercises' texts alone
+# Found by answers that were written from the texts alone --------------------------------------------------------------
 
 
 def shares_of(predictions, masks):

@@ -462,7 +462,7 @@ for kind, value in {
     wrong_value("say of a pixel", kind, value)
 
 
-# Found by answers that were written from the exercises' texts alone
+# Found by answers that were written from the texts alone --------------------------------------------------------------
 
 
 @wrong("class_weights", "pictures-averaged")

@@ -877,7 +877,7 @@ wrong_value("iou from counts", "one-number", counts.diag().sum() / counts.sum())
 wrong_value("iou from counts", "all-pixels-below", counts.diag() / counts.sum())
 
 
-# Found by answers that were written from the exercises' texts alone
+# Found by answers that were written from the texts alone --------------------------------------------------------------
 
 
 @wrong("mean_iou", "summed-before-dividing")

@@ -515,7 +515,7 @@ wrong_value("left out", "others-left-out", branch * (1 - kept)[:, None] / 0.75)
 wrong_value("left out", "removed", branch[kept > 0] / 0.75)
 
 
-# Found by answers that were written from the exercises' texts alone
+# Found by answers that were written from the texts alone --------------------------------------------------------------
 
 
 @wrong("drop_path", "super-init-missing", outcome="could not run")
