@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from segformer_edu.checks.core import Failure, Look, close, exercise, random
-from segformer_edu.checks.numbers import Quantity, predictions, puzzle_of
+from segformer_edu.checks.numbers import Quantity, predictions, puzzle_of, which
 
 # What similarities and shares have to be, for all the exercises below
 
@@ -884,10 +884,7 @@ _FOUND = {
 predictions(
     "attention bugs",
     title="Five attentions",
-    quantities={
-        letter: Quantity(bug, {kind: tuple(word for word in _SUSPECTS if word != bug)}, choices=_SUSPECTS)
-        for letter, (bug, kind, _) in _FOUND.items()
-    },
+    quantities=which(_FOUND, _SUSPECTS),
     hints={kind: hint for _, kind, hint in _FOUND.values()},
 )
 

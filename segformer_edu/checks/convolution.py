@@ -12,7 +12,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from segformer_edu.checks.core import Failure, Look, close, exercise, random, short
-from segformer_edu.checks.numbers import Quantity, predictions, puzzle_of
+from segformer_edu.checks.numbers import Quantity, predictions, puzzle_of, which
 
 # 1.1
 
@@ -464,20 +464,17 @@ predictions(
 
 _BUGS = ("none", "groups", "order", "padding", "activation", "shared filter")
 _FOUND = {
-    "A": ("activation", "not-the-activation", "f(a + b) compared with f(a) + f(b)"),
-    "B": ("groups", "not-the-groups", "the shape of the first weight"),
-    "C": ("none", "nothing-wrong", "the results of two parts that swap nothing"),
-    "D": ("padding", "not-the-padding", "the sizes of the map that goes in and of the map that comes out"),
-    "E": ("order", "not-the-order", "the kernel size of each part, from the first to the last"),
+    "A": ("activation", "not-the-activation"),
+    "B": ("groups", "not-the-groups"),
+    "C": ("none", "nothing-wrong"),
+    "D": ("padding", "not-the-padding"),
+    "E": ("order", "not-the-order"),
 }
 
 predictions(
     "bugs",
     title="Five convolutions",
-    quantities={
-        letter: Quantity(bug, {kind: tuple(word for word in _BUGS if word != bug)}, choices=_BUGS)
-        for letter, (bug, kind, _) in _FOUND.items()
-    },
+    quantities=which(_FOUND, _BUGS),
     hints={
         "not-the-activation": "Add two inputs before A, and two results behind it. Are they equal, and should they be?",
         "not-the-groups": "Print the shape of each weight of B. How many input channels does one filter see?",

@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from segformer_edu.checks.core import Failure, Look, close, differences, exercise, random
-from segformer_edu.checks.numbers import Quantity, plain, predictions, puzzle_of
+from segformer_edu.checks.numbers import Quantity, plain, predictions, puzzle_of, which
 
 # 5.1
 
@@ -972,10 +972,7 @@ _FOUND = {
 predictions(
     "stages",
     title="Five stages",
-    quantities={
-        letter: Quantity(fault, {kind: tuple(word for word in FAULTS if word != fault)}, choices=FAULTS)
-        for letter, (fault, kind) in _FOUND.items()
-    },
+    quantities=which(_FOUND, FAULTS),
     hints={
         "not-the-shared-block": "How many weights has A, and how many should three branches have?",
         "nothing-wrong": "Set all weights and biases of B to zero, send a map through, and compare. Then count its "

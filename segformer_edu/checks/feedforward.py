@@ -12,7 +12,7 @@ from torch import nn
 
 from segformer_edu.checks.attention import Memory
 from segformer_edu.checks.core import Failure, Look, close, exercise, random
-from segformer_edu.checks.numbers import Quantity, predictions, puzzle_of
+from segformer_edu.checks.numbers import Quantity, predictions, puzzle_of, which
 
 # What the exercises share: where the non-linearity stands, and which one it is
 
@@ -530,10 +530,7 @@ _FOUND = {
 predictions(
     "network bugs",
     title="Five networks",
-    quantities={
-        letter: Quantity(bug, {kind: tuple(word for word in _SUSPECTS if word != bug)}, choices=_SUSPECTS)
-        for letter, (bug, kind, _) in _FOUND.items()
-    },
+    quantities=which(_FOUND, _SUSPECTS),
     hints={kind: hint for _, kind, hint in _FOUND.values()},
 )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -110,6 +110,20 @@ def predictions(
     quantities = {"": quantities} if isinstance(quantities, Quantity) else dict(quantities)
     PREDICTIONS[name] = Prediction(name, title, quantities, dict(hints or {}))
     return PREDICTIONS[name]
+
+
+def which(found: Mapping[str, Sequence[str]], choices: tuple[str, ...]) -> dict[str, Quantity]:
+    """Return what is asked of several things, of each of which one of the same words is true.
+
+    Args:
+        found: for each thing the word that is true of it, the kind of mistake that any other word is, and what else is
+            known of it.
+        choices: the words.
+    """
+    return {
+        name: Quantity(word, {kind: tuple(other for other in choices if other != word)}, choices=choices)
+        for name, (word, kind, *_) in found.items()
+    }
 
 
 def puzzle_of(

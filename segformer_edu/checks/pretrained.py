@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from segformer_edu.checks.core import Failure, Look, close, exercise, random, short
-from segformer_edu.checks.numbers import Quantity, plain, predictions, puzzle_of
+from segformer_edu.checks.numbers import plain, predictions, puzzle_of, which
 from segformer_edu.data.pictures import IMAGENET_MEAN, IMAGENET_STD
 
 # 9.1
@@ -501,10 +501,7 @@ _SYMPTOMS = {
 predictions(
     "checkpoints",
     title="Seven checkpoints",
-    quantities={
-        letter: Quantity(fault, {kind: tuple(word for word in _FAULTS if word != fault)}, choices=_FAULTS)
-        for letter, (fault, kind) in _SYMPTOMS.items()
-    },
+    quantities=which(_SYMPTOMS, _FAULTS),
     hints={
         "not-a": "Of A, training mode shows nothing. Which layer computes something else in evaluation?",
         "not-b": "For B count: how many of the file's names were not used, and how many of the model's were not found?",

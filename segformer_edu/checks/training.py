@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from segformer_edu.checks.core import Failure, Look, call_in_words, close, exercise, is_untouched, random
-from segformer_edu.checks.numbers import Quantity, plain, predictions, puzzle_of
+from segformer_edu.checks.numbers import plain, predictions, puzzle_of, which
 from segformer_edu.data.labels import VOID
 
 # 7.1
@@ -982,20 +982,17 @@ def _padded(look: Look, image: torch.Tensor, mask: torch.Tensor, height: int, wi
 
 LOOPS = ("none", "gradients add up", "stays in evaluation", "softmax twice", "chosen on the test split", "no step")
 _FOUND = {
-    "A": ("stays in evaluation", "not-the-mode", "which mode the model is in at step 101"),
-    "B": ("gradients add up", "not-the-sums", "the gradient after two steps with the same batch"),
-    "C": ("none", "nothing-wrong", "where the gradients are cleared"),
-    "D": ("softmax twice", "not-the-softmax", "the loss of logits that could not be better"),
-    "E": ("chosen on the test split", "not-the-choice", "which pictures decide what is kept"),
+    "A": ("stays in evaluation", "not-the-mode"),
+    "B": ("gradients add up", "not-the-sums"),
+    "C": ("none", "nothing-wrong"),
+    "D": ("softmax twice", "not-the-softmax"),
+    "E": ("chosen on the test split", "not-the-choice"),
 }
 
 predictions(
     "loops",
     title="Five training loops",
-    quantities={
-        letter: Quantity(bug, {kind: tuple(word for word in LOOPS if word != bug)}, choices=LOOPS)
-        for letter, (bug, kind, _) in _FOUND.items()
-    },
+    quantities=which(_FOUND, LOOPS),
     hints={
         "not-the-mode": "Go through A up to the first validation, and then one step further. What has changed for "
         "good?",

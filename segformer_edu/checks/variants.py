@@ -14,7 +14,7 @@ from einops import rearrange
 from torch import nn
 
 from segformer_edu.checks.core import Failure, Look, call_in_words, close, exercise, random
-from segformer_edu.checks.numbers import Quantity, predictions, puzzle_of
+from segformer_edu.checks.numbers import predictions, puzzle_of, which
 from segformer_edu.model.variants import COMMON, VARIANTS
 
 # 8.1
@@ -681,22 +681,19 @@ def _entry(look: Look, model: str, name: str, value: Any, right: Any) -> None:
 
 HOW = ("exact", "close", "other")
 _COPIES = {
-    "channels-last memory": ("exact", "not-the-memory", "the order in memory"),
-    "nn.Linear on tokens": ("exact", "not-the-linear", "what a 1×1 matrix does"),
-    "GELU by tanh": ("close", "not-the-gelu", "both curves"),
-    "fuse and concatenation both reversed": ("exact", "not-the-order", "a permutation and its inverse"),
-    "ReLU before the BatchNorm": ("other", "not-the-relu", "negative numbers"),
-    "upsampled before the projection": ("exact", "not-the-upsampling", "two linear steps"),
-    "heads permuted in to_q and to_kv alone": ("other", "not-the-heads", "who reads the heads' results"),
+    "channels-last memory": ("exact", "not-the-memory"),
+    "nn.Linear on tokens": ("exact", "not-the-linear"),
+    "GELU by tanh": ("close", "not-the-gelu"),
+    "fuse and concatenation both reversed": ("exact", "not-the-order"),
+    "ReLU before the BatchNorm": ("other", "not-the-relu"),
+    "upsampled before the projection": ("exact", "not-the-upsampling"),
+    "heads permuted in to_q and to_kv alone": ("other", "not-the-heads"),
 }
 
 predictions(
     "copies",
     title="Seven near-copies of B0",
-    quantities={
-        name: Quantity(how, {kind: tuple(word for word in HOW if word != how)}, choices=HOW)
-        for name, (how, kind, _) in _COPIES.items()
-    },
+    quantities=which(_COPIES, HOW),
     hints={
         "not-the-memory": "Shape and order in memory are two things. Which one does a formula know of?",
         "not-the-linear": "Both multiply the channels of a pixel by a matrix. What else could differ?",

@@ -185,8 +185,10 @@ def test_logits_of_sixteen_bits_are_enlarged_in_thirty_two(kind, autocast):
 
 
 def test_devices_without_autocast():
-    with strips.without_autocast("meta"):
-        pass
+    with torch.autocast("cpu"), strips.without_autocast("meta"):
+        assert torch.is_autocast_enabled("cpu")  # another device's is left as it was
+    with torch.autocast("cpu"), strips.without_autocast("cpu"):
+        assert not torch.is_autocast_enabled("cpu")
 
 
 def test_gradcheck(no_plain_loss, monkeypatch):
