@@ -11,12 +11,15 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from segformer_edu.checks._grading import Grade, Task, grade, tasks
 from segformer_edu.cli.command import Add, Command, check_free, write_whole
 from segformer_edu.cli.terminal import UsersError, tell
+
+if TYPE_CHECKING:
+    from segformer_edu.checks._grading import Grade, Task
 
 USAGE = "segformer-edu grade FOLDER [--out TABLE.csv] [--chapters NUMBERS] [--jobs NUMBER] [--overwrite]"
 
@@ -63,6 +66,8 @@ def numbers(text: str) -> list[int]:
 
 def run(given: argparse.Namespace) -> int:
     """Grade, and write the table."""
+    from segformer_edu.checks._grading import grade, tasks  # here: the other commands do without
+
     submissions = submissions_in(given.folder)
     check_free([given.out], given.overwrite)
     try:
