@@ -40,7 +40,8 @@ SIZES = {"128×160": (128, 160), "256×320": (256, 320), "360×480": None}
 """At which the pictures of val are shown: a whole picture in the size of a training crop, larger, and as it is."""
 FOLDER = ROOT / "runs" / "parts"
 TARGET = ROOT / "results" / "parts.json"
-SOURCES = ("tools/parts_worth.py", "segformer_edu/model/*.py")
+SOURCES = ("tools/parts_worth.py",)
+"""Of which it is a result; an hour and a half is too long for each change of the library."""
 
 
 class Patches(nn.Module):
