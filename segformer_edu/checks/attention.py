@@ -39,7 +39,7 @@ SHARED = {
     "softmax-twice": "The shares are nearly alike. How often are similarities turned into shares?",
     "not-normalised": "The shares of one query are positive, and their sum is not one. What must they be divided by?",
     "hard-choice": "One key gets everything. Is a query to choose, or to divide its attention?",
-    "looks-back-only": "Some keys are never heard, whatever is in them. Does this task have a past and a future?",
+    "looks-back-only": "Some keys never get a share, whatever is in them. Does this task have a past and a future?",
     "cosines": "The length of a query makes no difference. Which step has taken it away?",
     "all-alike": "Every query gives each key the same share. Where do the similarities enter?",
     "other-shares": "Shares are positive and add up to one, but do not follow from the similarities as they should. "
@@ -400,7 +400,7 @@ LAYER = {
     "key and its value have in common?",
     "shared-reduction": "One layer shrinks the map, and others make keys and values from its result. That is the "
     "paper's way. How many layers are there here between the map and the keys?",
-    "out-missing": "The heads' results come out side by side. Which layer mixes what the heads have heard?",
+    "out-missing": "The heads' results come out side by side. Which layer mixes them?",
     "one-layer-for-two": "There is one layer too few. Are what a pixel asks, what it is found by and what it tells "
     "the same thing?",
     "parameters": "Count the weights of the four layers on paper, then those of your module. Which one is too many?",
@@ -419,8 +419,8 @@ LAYER = {
     "same order?",
     "not-linear": "Something besides the softmax is not linear. What is done to the map, or to the values, but to "
     "multiply and to add them up?",
-    "own-pixel-added": "Where all shares are alike, each pixel should hear the same mean. What reaches a pixel besides "
-    "what it hears?",
+    "own-pixel-added": "Where all shares are alike, each pixel should receive the same mean. What reaches a pixel "
+    "besides that mean?",
     "cells-padded": "There are more keys than whole cells, and some are made of zeros. What was added around the map?",
     "query-layer-missing": "There is no layer of its own that makes the queries. Can a pixel then look for something "
     "else than it shows?",
@@ -900,8 +900,8 @@ BLOCKS = {
     "the root of: that of a vector, or that of a list?",
     "blocks-averaged": "The result is a mean of the blocks' own means. Do all the blocks deserve the same weight?",
     "blocks-added": "Each block has shares that add up to one. How large is their sum over all the blocks?",
-    "last-block-lost": "Some keys are never heard. What becomes of a last block that is not full?",
-    "one-block-only": "A single block is heard. What is kept from the blocks before?",
+    "last-block-lost": "Some keys never get a share. What becomes of a last block that is not full?",
+    "one-block-only": "The result comes from a single block. What is kept from the blocks before?",
     "not-rescaled": "Small similarities come out right, larger ones do not. When a block has a new maximum, what do "
     "the sums of the blocks before still refer to?",
     "one-sum-not-rescaled": "There are two running sums, and one of them is not brought to the new maximum. Which?",
@@ -942,7 +942,7 @@ def _uneven(look: Look, answer: Any, q: torch.Tensor, k: torch.Tensor, v: torch.
             look.wrong("size-must-divide", f"12 keys, 5 at a time: {again}")
         again = look.output(answer, q, k, v, size)
         if size == 5 and close(again, _attended(q, k[:10], v[:10])):
-            look.wrong("last-block-lost", "With 12 keys, 5 at a time, two keys are never heard.")
+            look.wrong("last-block-lost", "With 12 keys, 5 at a time, two keys never get a share.")
         look.values(again, _attended(q, k, v), at=f"12 keys, {size} at a time")
 
 
@@ -1048,7 +1048,7 @@ def _remembered(look: Look, answer: Any) -> None:
     with Memory() as memory, _Names() as called, torch.no_grad():
         look.output(answer, q, k, v, 6)
     if "scaled_dot_product_attention" in called.names:
-        look.wrong("kernel-used", "The function calls PyTorch's own kernel.")
+        look.wrong("kernel-used", "The function calls PyTorch's own routine.")
     seen = f"For 30 queries and 300 keys, 6 at a time, the largest tensor has {memory.largest} numbers"
     if memory.largest >= 30 * 300:
         look.wrong("whole-matrix", f"{seen}, as many as all similarities.")

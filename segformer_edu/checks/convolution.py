@@ -68,7 +68,7 @@ HINTS = {
     "stride-by-pooling": "The size is right, and the values are those of neighbours together. What does a stride do "
     "with the "
     "places between?",
-    "bias-ignored": "Without biases, an input of zeros must give zeros. Do both parts hear of that argument?",
+    "bias-ignored": "Without biases, an input of zeros must give zeros. Do both parts get that argument?",
     "bias-missing": "Biases are asked for, unless the argument says otherwise. Does each part have one?",
     "bias-not-uniform": "An input of zeros gives another result at the border than inside. In which order are bias and "
     "padding applied?",
@@ -658,8 +658,8 @@ puzzle_of(
     title="An impulse through groups",
     target=lambda: _groups(4),
     wrong={
-        "groups-forgotten": (lambda: _groups(1), "All four outputs hear the impulse. Which ones should?"),
-        "too-few-groups": (lambda: _groups(2), "Two outputs hear the impulse. How many channels belong to one group?"),
+        "groups-forgotten": (lambda: _groups(1), "The impulse reaches all four outputs. Which ones should?"),
+        "too-few-groups": (lambda: _groups(2), "The impulse reaches two outputs. How many channels are in one group?"),
         "window-not-turned": (
             lambda: _groups(4).flip(2, 3),
             "The numbers run the other way. At which place of the window does each output see the impulse?",

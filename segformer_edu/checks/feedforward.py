@@ -24,7 +24,7 @@ GELUS: dict[str, str] = {
     "gelu-too-late": "The non-linearity is the last step. Which layer should come behind it?",
     "approximate-gelu": "The values are close, and not equal. Of the two formulas of this non-linearity, which one "
     "is exact?",
-    "other-activation": "The layers are right, and what bends their results is another function. What is its smallest "
+    "other-activation": "The layers are right, and the non-linearity between them is another one. What is its smallest "
     "value, and where?",
     "residual-inside": "With all weights zero the input comes out. Who adds it to the result, and is it asked for?",
     "only-square": "A square map goes through, another one does not. Which line takes the height for the width?",
@@ -50,7 +50,7 @@ ACTIVATIONS: tuple[tuple[str, Callable[[torch.Tensor], torch.Tensor]], ...] = (
 
 LAYER = GELUS | {
     "gelu-between-the-parts": "The non-linearity stands inside the separable convolution. Which two of its parts "
-    "belong together without a bend?",
+    "belong together without a non-linearity between them?",
     "padding-missing": "The map loses its outermost rows and columns. What stands beyond the border?",
     "second-window": "More than one layer looks at neighbours. Which windows do the widening and the narrowing need?",
     "hidden-width": "The layers are of the right kinds, and the middle has another width. What is multiplied "
@@ -312,7 +312,7 @@ def _elsewhere(look: Look, answer: Any) -> None:
 TOKENS = GELUS | {
     "middle-added": LAYER["middle-added"],
     "not-turned-back": "The map is right, and what becomes of it is not. Which axis must be last in a list of tokens?",
-    "mix-missing": "No token hears of its neighbours. Which of the three layers is never called?",
+    "mix-missing": "No token depends on its neighbours. Which of the three layers is never called?",
     "still-a-map": "A map comes out. What shape did the tokens have that went in?",
     "second-layer-missing": "The result is as wide as the middle. Which layer makes it narrow again?",
     "width-guessed": "The sizes of the map are given, and others are used. Can they be told from the number of tokens?",
