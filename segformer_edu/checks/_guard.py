@@ -29,7 +29,8 @@ class Watch:
     """Stops code that takes longer than ``LIMIT``, and knows an interrupt by the user from one that code raises.
 
     In the main thread, by SIGALRM; elsewhere, and where there is none (Windows), by another thread. The alarm comes
-    again and again, since the code may catch the first one. One operation in C that never returns is not stopped.
+    again and again, since the code may catch the first one. One operation in C that never returns is not stopped; nor
+    is, where another thread watches, a loop that catches everything around a call.
     """
 
     def __init__(self) -> None:
@@ -81,7 +82,13 @@ class Watch:
         finally:
             stopped.set()
             other.join()
-            raise_in(watched, None)  # what was raised and has not arrived yet
+            if self.fired:
+                # One may still be on its way. It cannot be called back: CPython would go on to look for it in every
+                # thread, and a debugger would hang. So let one arrive here.
+                with contextlib.suppress(OutOfTime):
+                    raise_in(watched, ctypes.py_object(OutOfTime))
+                    for _ in range(1000):
+                        pass
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -151,6 +152,37 @@ def test_a_loop_is_stopped_in_another_thread(monkeypatch):
     thread.start()
     thread.join(20)
     assert results[0].kind == "takes-too-long"
+
+
+DEBUGGED = """
+import sys, threading, time
+import segformer_edu as se
+from segformer_edu import checks
+from segformer_edu.checks import _guard
+
+class Slow(se.DsConv2d):
+    def forward(self, x):
+        while {slow}:
+            time.sleep(0.001)
+        return super().forward(x)
+
+_guard.LIMIT = 0.3 if {slow} else 20
+results = []
+thread = threading.Thread(target=lambda: results.append(checks.ds_conv2d(Slow)))
+thread.start()
+thread.join()
+print(results[0].outcome)
+sys.settrace(lambda *_: None)
+(lambda: None)()
+"""
+
+
+@pytest.mark.parametrize("slow", [False, True])
+def test_a_debugger_works_after_a_check_in_another_thread(slow):
+    """CPython would hang in the first traced call if an exception were still on its way to a thread that has ended."""
+    code = DEBUGGED.format(slow=slow)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600)
+    assert done.stdout == ("could not run\n" if slow else "right\n"), done.stderr
 
 
 def test_the_users_own_interrupt_passes_through():
