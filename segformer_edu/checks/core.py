@@ -282,6 +282,8 @@ class Look:
         first = self.output(function, *args, dtype=None, copies=False).detach().clone()
         if any(isinstance(a, torch.Tensor) and not same(a, b) for a, b in zip(args, before)):
             self.wrong("changes-input", "The tensor that went in holds other numbers after the call.")
+        if first.numel() and not bool(first.isfinite().any()):  # the same for every input
+            self.wrong("not-a-number", "All numbers are NaN or infinite.")
         drew = not torch.equal(state, torch.get_rng_state())
         torch.manual_seed(1)
         second = self.output(function, *before, dtype=None).detach()
