@@ -93,7 +93,10 @@ class Result:
             f'<td style="{_CELL}; white-space: pre-line">{html.escape(words)}</td></tr>'
             for name, words in self.rows()
         )
-        caption = f'<caption style="{_CAPTION}">{html.escape(f"{self.exercise}: {self.outcome}.")}</caption>'
+        words = html.escape(f"{self.exercise}: {self.outcome}.")
+        if not body:  # a table without cells is as wide as the longest word of its caption
+            return f'<p style="{_CAPTION}">{words}</p>'
+        caption = f'<caption style="{_CAPTION}">{words}</caption>'
         return (
             f'<table style="{_TABLE}">{caption}<tbody>{body}</tbody></table>{self.table.html() if self.table else ""}'
         )

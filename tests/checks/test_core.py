@@ -154,6 +154,13 @@ def test_a_loop_is_stopped_in_another_thread(monkeypatch):
     assert results[0].kind == "takes-too-long"
 
 
+def test_what_is_not_written_yet_is_a_line_and_no_table_without_cells():
+    """Such a table is as narrow as a word, and its caption has a line for each."""
+    page = checks.ds_conv2d(...)._repr_html_()
+    assert "<table" not in page
+    assert "not written yet" in page
+
+
 DEBUGGED = """
 import sys, threading, time
 import segformer_edu as se
