@@ -917,6 +917,7 @@ BLOCKS = {
     "not-rescaled": "Small similarities come out right, larger ones do not. When a block has a new maximum, what do "
     "the sums of the blocks before still refer to?",
     "one-sum-not-rescaled": "There are two running sums, and one of them is not brought to the new maximum. Which?",
+    "factor-inverted": "When the maximum has grown, the older sums must become smaller. Do yours?",
     "maximum-of-the-block": "Each block is measured from its own maximum. From which one do all the sums have to be "
     "measured?",
     "never-divided": "The weights do not add up to one. By what must the sum of weighted values be divided in the end?",
@@ -1011,8 +1012,8 @@ def _never_divided(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Iterato
 
 def _running(q: torch.Tensor, pairs: list[tuple[torch.Tensor, torch.Tensor]]) -> Iterator[tuple[str, torch.Tensor]]:
     """Running sums with a part forgotten: what is rescaled, and from which maximum a block is measured."""
-    for up, down, own in itertools.product((True, False), (True, False), (True, False)):
-        if up and down and not own:
+    for up, down, own, inverted in (*itertools.product((True, False), (True, False), (True, False), (False,)), (1, 1, 0, 1)):
+        if up and down and not own and not inverted:
             continue
         top = torch.full((len(q), 1), -torch.inf, dtype=q.dtype)
         above, below = torch.zeros(len(q), pairs[0][1].shape[1], dtype=q.dtype), torch.zeros_like(top)
@@ -1020,12 +1021,12 @@ def _running(q: torch.Tensor, pairs: list[tuple[torch.Tensor, torch.Tensor]]) ->
             s = q @ keys.T
             new = torch.maximum(top, s.amax(-1, keepdim=True))
             weights = (s - (s.amax(-1, keepdim=True) if own else new)).exp()
-            factor = (top - new).exp()
+            factor = (new - top).nan_to_num(posinf=0).exp() if inverted else (top - new).exp()
             above = above * (factor if up else 1) + weights @ values
             below = below * (factor if down else 1) + weights.sum(-1, keepdim=True)
             top = new
         kind = "maximum-of-the-block" if own else "one-sum-not-rescaled" if up != down else "not-rescaled"
-        yield kind, above / below
+        yield "factor-inverted" if inverted else kind, above / below
 
 
 class Memory(TorchDispatchMode):
