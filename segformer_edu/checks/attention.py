@@ -897,8 +897,8 @@ predictions(
 BLOCKS = {
     "whole-matrix": "All the similarities exist at once. How many of them may a query see before it must add them up?",
     "all-blocks-kept": "Each block is small, and all of them are kept. What must be left of a block once it is read?",
-    "results-kept": "Something is kept for each block until the end, so it grows with the number of keys. Into what could "
-    "each block's result go at once?",
+    "results-kept": "Something is kept for each block until the end, so it grows with the number of keys. Into what "
+    "could each block's result go at once?",
     "cut-off": "Similarities above a bound have become alike. What may be subtracted from all similarities of a query, "
     "so that none is too large?",
     "maximum-of-the-first-block": "All is measured from the maximum of the first block. What if a later block has far "
@@ -1012,7 +1012,10 @@ def _never_divided(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Iterato
 
 def _running(q: torch.Tensor, pairs: list[tuple[torch.Tensor, torch.Tensor]]) -> Iterator[tuple[str, torch.Tensor]]:
     """Running sums with a part forgotten: what is rescaled, and from which maximum a block is measured."""
-    for up, down, own, inverted in (*itertools.product((True, False), (True, False), (True, False), (False,)), (1, 1, 0, 1)):
+    for up, down, own, inverted in (
+        *itertools.product((True, False), (True, False), (True, False), (False,)),
+        (1, 1, 0, 1),
+    ):
         if up and down and not own and not inverted:
             continue
         top = torch.full((len(q), 1), -torch.inf, dtype=q.dtype)

@@ -159,11 +159,7 @@ def _shapes(look: Look, answer: Any) -> None:
     found, wanted, told = [], [], ""
     for dim_in, dim_out, kernel, padding, stride, height, width in CASES:
         module = look.construct(answer, dim_in, dim_out, kernel, padding, stride)
-        x = random(2, dim_in, height, width)
-        made = look.attempt(module, x)
-        if isinstance(made, Failure) and "stride" in made.words and not padding:
-            look.wrong("stride-and-padding-exchanged", f"With padding=0 and stride={stride}: {made}")
-        shape = tuple(look.output(module, x).shape)
+        shape = _shape(look, module, random(2, dim_in, height, width), padding)
         expected = (2, dim_out, _size(height, kernel, padding, stride), _size(width, kernel, padding, stride))
         if shape != expected and not told:
             told = (
@@ -191,6 +187,13 @@ def _shapes(look: Look, answer: Any) -> None:
             look.wrong("stride-one-axis", told)
     exchanged = all(sorted(shape) == sorted(expected) for shape, expected in zip(found, wanted))
     look.wrong("axes-exchanged" if exchanged else "wrong-shape", told)
+
+
+def _shape(look: Look, module: nn.Module, x: torch.Tensor, padding: int) -> tuple[int, ...]:
+    made = look.attempt(module, x)
+    if isinstance(made, Failure) and "stride" in made.words and not padding:
+        look.wrong("stride-and-padding-exchanged", f"With padding=0: {made}")
+    return tuple(look.output(module, x).shape)
 
 
 def _sides(steps: list[int]) -> list[tuple[int, int, int, int]]:
@@ -512,7 +515,7 @@ MERGE_HINTS = {
     "one-bias-lost": "One part has a bias, the other one has none. What is left of that bias in the merged layer?",
     "height-and-width": "Each window is mirrored at its diagonal. In which order do the last two axes of a weight "
     "stand?",
-    "bias-not-mixed": "Each result has heard of one first bias alone. How many channels does the second part mix in it?",
+    "bias-not-mixed": "Each result has heard of one first bias alone. How many channels does the second part mix?",
     "bias-invented": "Neither part has a bias. Should the merged layer add one?",
     "stride-lost": "The two parts make a smaller map than yours. Which argument says how far the window moves?",
     "padding-lost": "The two parts make a larger map than yours. Which argument says how wide the border is?",
@@ -559,7 +562,10 @@ def _merged(look: Look, answer: Any, parts: tuple[nn.Conv2d, nn.Conv2d]) -> None
         lacking = [name for name, part in zip(("depthwise", "pointwise"), parts) if part.bias is None]
         if lacking and "None" in made.words:
             look.wrong("fails-without-bias", f"No bias has the {' nor the '.join(lacking)} part: {made}")
-        if re.search("cannot be multiplied|must match|expand|invalid for input|size mismatch|Subscript|does not match", made.words):
+        if re.search(
+            "cannot be multiplied|must match|expand|invalid for input|size mismatch|Subscript|does not match",
+            made.words,
+        ):
             _square(look, answer, made)
         made = look.call(answer, *parts, told=told)
     if made is None or made is Ellipsis:

@@ -311,7 +311,7 @@ def _elsewhere(look: Look, answer: Any) -> None:
 
 TOKENS = GELUS | {
     "middle-added": LAYER["middle-added"],
-    "read-by-columns": "The tokens are read, or written back, column by column. In which order do they stand in the list?",
+    "read-by-columns": "Tokens are read, or written back, column by column. In which order do they stand in the list?",
     "bias-of-the-mix-forgotten": "Tokens of zeros show it: one of the layers is used without all that it owns. Which "
     "one do you not call as it is?",
     "not-turned-back": "The map is right, and what becomes of it is not. Which axis must be last in a list of tokens?",
@@ -515,8 +515,8 @@ predictions(
         "pixels-of-the-map": "That is in pixels of the map. How many pixels of the image is one of those?",
         "stride-of-the-stage": "A pixel of the last map covers more than that. By how much is the image's side "
         "divided in all?",
-        "both-sides-of-a-pixel": "So far one pixel sees from end to end. How many of the map's pixels has the news passed "
-        "on its way inwards?",
+        "both-sides-of-a-pixel": "So far one pixel sees from end to end. How many of the map's pixels has the news "
+        "passed on its way inwards?",
         "both-borders": "How far inwards from one border is asked for. How far is it from each?",
     },
 )
@@ -548,8 +548,8 @@ predictions(
 SLICES = {
     "wide-map": "The wide map exists as a whole. At which line are all hidden channels there at once?",
     "slices-kept": "Each slice is small, and all of them are kept. What must be left of a slice once it is narrowed?",
-    "results-kept": "Each slice leaves a narrow map, and all of these are kept until the end. Into what could each go at "
-    "once?",
+    "results-kept": "Each slice leaves a narrow map, and all of these are kept until the end. Into what could each go "
+    "at once?",
     "size-ignored": "More hidden channels are made at once than the size allows. What is the size the number of?",
     "bias-of-each-slice": "A bias is added as often as there are slices. Which of the three layers adds it once?",
     "last-bias-forgotten": "With an input and weights of zero, something should come out. Which layer's bias is left "
@@ -582,7 +582,11 @@ def _sliced(
         cut = slice(start, min(start + size, h))
         t = F.conv2d(x, widen.weight[cut], widen.bias[cut] if biases != "first" else None)
         t = F.conv2d(
-            first(t), depthwise.weight[cut], depthwise.bias[cut] if biases != "second" else None, padding=1, groups=t.shape[1]
+            first(t),
+            depthwise.weight[cut],
+            depthwise.bias[cut] if biases != "second" else None,
+            padding=1,
+            groups=t.shape[1],
         )
         parts.append(F.conv2d(act(t), narrow.weight[:, cut], narrow.bias if bias == "each" else None))
     total: torch.Tensor = sum(parts[1:], parts[0])

@@ -514,6 +514,14 @@ def _faint(look: Look, answer: Any) -> None:
         look.wrong(kind, f"Pixels whose channels are all equal have the spread {largest:.1e}, not 0.")
 
 
+def _backward(look: Look, total: Tensor, leaf: Tensor) -> Tensor:
+    try:
+        (found,) = torch.autograd.grad(total, leaf, allow_unused=True)
+    except RuntimeError as error:
+        look.wrong("in-place" if "inplace" in str(error) else "gradient-cut", f"backward: {str(error)[:200]}")
+    return torch.zeros_like(leaf) if found is None else found
+
+
 def _safe_gradient(look: Look, answer: Any, x: Tensor) -> None:
     """The gradient of an ordinary pixel is the formula's; that of a constant pixel is finite."""
     flat = x.clone()
@@ -526,11 +534,7 @@ def _safe_gradient(look: Look, answer: Any, x: Tensor) -> None:
         if not result.requires_grad:
             look.wrong("gradient-cut", "The result has no gradient at all.")
         made.append(type(result.grad_fn).__name__)
-        try:
-            (found,) = torch.autograd.grad((result * weights).sum(), leaf, allow_unused=True)
-        except RuntimeError as error:
-            look.wrong("in-place" if "inplace" in str(error) else "gradient-cut", f"backward: {str(error)[:200]}")
-        return torch.zeros_like(leaf) if found is None else found
+        return _backward(look, (result * weights).sum(), leaf)
 
     made: list[str] = []  # the last step of each function
     yours = of(lambda leaf: look.output(answer, leaf))

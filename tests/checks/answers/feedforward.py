@@ -554,7 +554,7 @@ class WideWidening(Windows):
 # What a reader tried --------------------------------------------------------------------------------------------------
 
 
-def of_slices(x, layers, size, *, before=nn.Identity(), act=F.gelu, behind=sum):
+def of_slices(x, layers, size, *, before=torch.clone, act=F.gelu, behind=sum):
     """The sum of the slices' results, with what is changed in it."""
     widen, depthwise, narrow = layers
     parts = []
@@ -573,7 +573,7 @@ def stacked(x, widen, depthwise, narrow, size):
 
 @wrong("mix_in_slices", "gelu-too-early")
 def bent_before_the_window(x, widen, depthwise, narrow, size):
-    return of_slices(x, (widen, depthwise, narrow), size, before=F.gelu, act=nn.Identity())
+    return of_slices(x, (widen, depthwise, narrow), size, before=F.gelu, act=torch.clone)
 
 
 @wrong("mix_in_slices", "gelu-twice")
@@ -583,7 +583,7 @@ def bent_twice(x, widen, depthwise, narrow, size):
 
 @wrong("mix_in_slices", "gelu-of-the-sum")
 def bent_in_the_end(x, widen, depthwise, narrow, size):
-    return F.gelu(of_slices(x, (widen, depthwise, narrow), size, act=nn.Identity()))
+    return F.gelu(of_slices(x, (widen, depthwise, narrow), size, act=torch.clone))
 
 
 @wrong("mix_in_slices", "added-to-the-input")
