@@ -335,7 +335,8 @@ predictions(
             {
                 "numbers-for-bytes": _N * _N,
                 "bits-for-bytes": 32 * _N * _N,
-                "other-type": (2 * _N * _N, 8 * _N * _N),
+                "other-type": 2 * _N * _N,
+                "eight-bytes-a-share": 8 * _N * _N,
                 "channels-counted": 4 * _N * _N * _C,
                 "one-query-only": 4 * _N,
             },
@@ -371,7 +372,10 @@ predictions(
         "heads-multiply": "Each head has fewer channels than all of them together. Do the heads add work?",
         "heads-divide": "Each head does a part of the work. How many heads are at work?",
         "numbers-for-bytes": "That many numbers there are. How many bytes has one, in PyTorch's usual type?",
-        "bits-for-bytes": "How many bits are a byte?",
+        "bits-for-bytes": "That is 32 times the number of shares. If these are bits, how many are a byte? If they are "
+        "channels, how many numbers is one share?",
+        "eight-bytes-a-share": "That is eight bytes for each share. How many has a number of PyTorch's usual type, or "
+        "have you counted two matrices?",
         "other-type": "The maps are float32, PyTorch's usual type. How many bytes is that?",
         "cell-forgotten": "One key is made from a whole cell. How many numbers go into it?",
         "window-at-each-pixel": "The window does not stop at each pixel. How far does it step?",
@@ -893,6 +897,14 @@ predictions(
 BLOCKS = {
     "whole-matrix": "All the similarities exist at once. How many of them may a query see before it must add them up?",
     "all-blocks-kept": "Each block is small, and all of them are kept. What must be left of a block once it is read?",
+    "results-kept": "Something is kept for each block until the end, so it grows with the number of keys. Into what "
+    "could each block's result go at once?",
+    "cut-off": "Similarities above a bound have become alike. What may be subtracted from all similarities of a query, "
+    "so that none is too large?",
+    "maximum-of-the-first-block": "All is measured from the maximum of the first block. What if a later block has far "
+    "larger similarities?",
+    "maximum-of-all-queries": "Each query alone comes out right, and several together do not. Whose maximum is taken "
+    "off a query's similarities?",
     "kernel-used": "PyTorch's own function does it inside. Can you do what it does?",
     "block-ignored": "More keys are read at once than the size allows. What is the size the number of?",
     "scale-missing": "The similarities are used as they are. What grows with the number of terms in a dot product?",
@@ -905,6 +917,7 @@ BLOCKS = {
     "not-rescaled": "Small similarities come out right, larger ones do not. When a block has a new maximum, what do "
     "the sums of the blocks before still refer to?",
     "one-sum-not-rescaled": "There are two running sums, and one of them is not brought to the new maximum. Which?",
+    "factor-inverted": "When the maximum has grown, the older sums must become smaller. Do yours?",
     "maximum-of-the-block": "Each block is measured from its own maximum. From which one do all the sums have to be "
     "measured?",
     "never-divided": "The weights do not add up to one. By what must the sum of weighted values be divided in the end?",
@@ -953,9 +966,17 @@ def _sharp(look: Look, answer: Any, q: torch.Tensor, k: torch.Tensor, v: torch.T
     for words, keys in {"growing": k + steps, "shrinking": k - steps, "large": 900 * k, "negative": below}.items():
         again = look.output(answer, q.abs(), keys, v, 5)
         if not bool(again.isfinite().all()):
-            kind = "first-maximum" if keys is below else "overflow"
+            kind = _which_maximum(look, answer, q.abs(), keys, v) or ("first-maximum" if keys is below else "overflow")
             look.wrong(kind, f"{int((~again.isfinite()).sum())} of 30 numbers are NaN or infinite, {words} keys.")
         _in_blocks(look, again, q.abs(), keys, v, 5, f"{words} similarities")
+
+
+def _which_maximum(look: Look, answer: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> str:
+    """NaN comes out: does it for each query alone, and for all the keys in one block?"""
+    rows = torch.cat([look.output(answer, row[None], k, v, 5) for row in q])
+    if close(rows, target := _attended(q, k, v)):
+        return "maximum-of-all-queries"
+    return "maximum-of-the-first-block" if close(look.output(answer, q, k, v, 12), target) else ""
 
 
 def _in_blocks(
@@ -973,6 +994,8 @@ def _in_blocks(
         candidates += [("one-block-only", mean) for mean in means]
         roots = (len(k), len(q), v.shape[1], size, q.shape[1] ** 2, 1 / q.shape[1])
         candidates += [("scale-of-something-else", (q @ k.T / root**0.5).softmax(-1) @ v) for root in roots]
+        bounds = (10, 20, 30, 50, 60, 64, 70, 80, 85, 88, 100, 300, 500, 600, 700, 709)
+        candidates += [("cut-off", (q @ k.T * scale).clamp(max=bound).softmax(-1) @ v) for bound in bounds]
         candidates += [("never-divided", made) for made in _never_divided(q * scale, k, v)]
         candidates += list(_running(q * scale, pairs))
         for kind, made in candidates:
@@ -989,8 +1012,11 @@ def _never_divided(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Iterato
 
 def _running(q: torch.Tensor, pairs: list[tuple[torch.Tensor, torch.Tensor]]) -> Iterator[tuple[str, torch.Tensor]]:
     """Running sums with a part forgotten: what is rescaled, and from which maximum a block is measured."""
-    for up, down, own in itertools.product((True, False), (True, False), (True, False)):
-        if up and down and not own:
+    for up, down, own, inverted in (
+        *itertools.product((True, False), (True, False), (True, False), (False,)),
+        (1, 1, 0, 1),
+    ):
+        if up and down and not own and not inverted:
             continue
         top = torch.full((len(q), 1), -torch.inf, dtype=q.dtype)
         above, below = torch.zeros(len(q), pairs[0][1].shape[1], dtype=q.dtype), torch.zeros_like(top)
@@ -998,21 +1024,28 @@ def _running(q: torch.Tensor, pairs: list[tuple[torch.Tensor, torch.Tensor]]) ->
             s = q @ keys.T
             new = torch.maximum(top, s.amax(-1, keepdim=True))
             weights = (s - (s.amax(-1, keepdim=True) if own else new)).exp()
-            factor = (top - new).exp()
+            factor = (new - top).nan_to_num(posinf=0).exp() if inverted else (top - new).exp()
             above = above * (factor if up else 1) + weights @ values
             below = below * (factor if down else 1) + weights.sum(-1, keepdim=True)
             top = new
         kind = "maximum-of-the-block" if own else "one-sum-not-rescaled" if up != down else "not-rescaled"
-        yield kind, above / below
+        yield "factor-inverted" if inverted else kind, above / below
 
 
 class Memory(TorchDispatchMode):
-    """Watches how large the tensors are that some code makes: the largest one, and those that live at one time."""
+    """Watches how large the tensors are that some code makes: the largest one, and those that live at one time.
+
+    ``maker`` is what made the largest one; ``joined`` says whether that put others together.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.largest, self.peak = 0, 0
+        self.largest, self.peak, self.maker = 0, 0, ""
         self._alive: dict[int, tuple[weakref.ref[torch.Tensor], int]] = {}
+
+    @property
+    def joined(self) -> bool:
+        return self.maker.startswith(("aten.stack", "aten.cat"))
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
@@ -1020,7 +1053,8 @@ class Memory(TorchDispatchMode):
         result = func(*args, **(kwargs or {}))
         for tensor in result if isinstance(result, tuple | list) else (result,):
             if isinstance(tensor, torch.Tensor):
-                self.largest = max(self.largest, tensor.numel())
+                if tensor.numel() > self.largest:
+                    self.largest, self.maker = tensor.numel(), str(func)
                 storage = tensor.untyped_storage()
                 self._alive[storage.data_ptr()] = weakref.ref(tensor), storage.nbytes() // tensor.element_size()
         self._alive = {place: (ref, size) for place, (ref, size) in self._alive.items() if ref() is not None}
@@ -1055,7 +1089,8 @@ def _remembered(look: Look, answer: Any) -> None:
     if memory.peak > 0.9 * 30 * 300 and memory.largest < 0.2 * 30 * 300:
         look.wrong("all-blocks-kept", f"{memory.peak} numbers are held at one time; all similarities are {30 * 300}.")
     if memory.largest > 3 * 30 * 6:  # a copy of keys or values has fewer
-        look.wrong("block-ignored", f"{seen}; a block of similarities has {30 * 6}.")
+        kind = "results-kept" if memory.joined else "block-ignored"
+        look.wrong(kind, f"{seen}; a block of similarities has {30 * 6}.")
 
 
 # Warm-ups

@@ -54,6 +54,9 @@ HINTS = {
     "window-too-small": "No neighbour is looked at. Which argument decides how far the first part sees?",
     "not-linear": "Something between, before or behind the two parts is not linear. MobileNet has such a thing; is "
     "it here?",
+    "norm-inside": "There is a norm in the module. Does the sketch put one between the two parts?",
+    "stride-and-padding-exchanged": "How far a window steps was taken for how wide the border is. In which order does "
+    "PyTorch's layer take the two, and could they be named?",
     "residual-inside": "The input comes through unchanged, beside the convolution. Who adds it, and is it asked for?",
     "padding-on-both": "A filter of one pixel needs no border. Which of the two parts needs one?",
     "padding-on-the-wrong-part": "At the border only a bias is left. Which part's window reaches over the border?",
@@ -88,6 +91,8 @@ def ds_conv2d(look: Look, answer: Any) -> None:
     look.done("runs, float64 stays float64")
     _shapes(look, answer)
     look.done(f"shape right for {len(CASES)} sizes")
+    if norms := [type(part).__name__ for part in list(module.modules())[1:] if "norm" in type(part).__name__.lower()]:
+        look.wrong("norm-inside", f"Among its parts is a {norms[0]}.")
     look.side_effects(module, x)
     look.pictures_apart(module, x)
     look.same_in_eval(module, x)
@@ -154,7 +159,7 @@ def _shapes(look: Look, answer: Any) -> None:
     found, wanted, told = [], [], ""
     for dim_in, dim_out, kernel, padding, stride, height, width in CASES:
         module = look.construct(answer, dim_in, dim_out, kernel, padding, stride)
-        shape = tuple(look.output(module, random(2, dim_in, height, width)).shape)
+        shape = _shape(look, module, random(2, dim_in, height, width), padding)
         expected = (2, dim_out, _size(height, kernel, padding, stride), _size(width, kernel, padding, stride))
         if shape != expected and not told:
             told = (
@@ -182,6 +187,13 @@ def _shapes(look: Look, answer: Any) -> None:
             look.wrong("stride-one-axis", told)
     exchanged = all(sorted(shape) == sorted(expected) for shape, expected in zip(found, wanted))
     look.wrong("axes-exchanged" if exchanged else "wrong-shape", told)
+
+
+def _shape(look: Look, module: nn.Module, x: torch.Tensor, padding: int) -> tuple[int, ...]:
+    made = look.attempt(module, x)
+    if isinstance(made, Failure) and "stride" in made.words and not padding:
+        look.wrong("stride-and-padding-exchanged", f"With padding=0: {made}")
+    return tuple(look.output(module, x).shape)
 
 
 def _sides(steps: list[int]) -> list[tuple[int, int, int, int]]:
@@ -500,6 +512,10 @@ MERGE_HINTS = {
     "bias-of-random-numbers": "A new layer starts with random numbers. Which of them have you not overwritten?",
     "weights-of-random-numbers": "A new layer starts with random numbers. Have you overwritten them with the product?",
     "fails-without-bias": "A layer may have no bias at all. What stands there in its place?",
+    "one-bias-lost": "One part has a bias, the other one has none. What is left of that bias in the merged layer?",
+    "height-and-width": "Each window is mirrored at its diagonal. In which order do the last two axes of a weight "
+    "stand?",
+    "bias-not-mixed": "Each result has heard of one first bias alone. How many channels does the second part mix?",
     "bias-invented": "Neither part has a bias. Should the merged layer add one?",
     "stride-lost": "The two parts make a smaller map than yours. Which argument says how far the window moves?",
     "padding-lost": "The two parts make a larger map than yours. Which argument says how wide the border is?",
@@ -509,27 +525,31 @@ MERGE_HINTS = {
     "bias-of-the-first-summed": "The first biases are weighted before they are added up. Weighted by what?",
 }
 MERGED = (
-    (6, 11, 3, 1, 1, True),
-    (5, 7, 5, 0, 2, True),
-    (6, 11, 3, 2, 3, False),
-    (7, 4, 1, 0, 1, True),
-    (3, 3, 3, 1, 1, True),
+    (6, 11, 3, 1, 1, (True, True)),
+    (5, 7, 5, 0, 2, (True, True)),
+    (6, 11, 3, 2, 3, (False, False)),
+    (7, 4, 1, 0, 1, (True, True)),
+    (3, 3, 3, 1, 1, (True, True)),
+    (5, 4, 3, 1, 1, (False, True)),
+    (5, 4, 3, 1, 1, (True, False)),
 )
+"""dim_in, dim_out, kernel, padding, stride, which of the two parts has a bias."""
 
 
 @exercise("merge", MERGE_HINTS)
 def merge(look: Look, answer: Any) -> None:
     """Check ``merge(depthwise, pointwise)``: a function of two ``nn.Conv2d`` that returns one dense one."""
     look.exists(answer)
-    for dim_in, dim_out, kernel, padding, stride, bias in MERGED:
+    for dim_in, dim_out, kernel, padding, stride, (first, second) in MERGED:
         torch.manual_seed(dim_in)
         parts = (
-            nn.Conv2d(dim_in, dim_in, kernel, stride=stride, padding=padding, groups=dim_in, bias=bias).double(),
-            nn.Conv2d(dim_in, dim_out, 1, bias=bias).double(),
+            nn.Conv2d(dim_in, dim_in, kernel, stride=stride, padding=padding, groups=dim_in, bias=first).double(),
+            nn.Conv2d(dim_in, dim_out, 1, bias=second).double(),
         )
         _merged(look, answer, parts)
         what = f"{dim_in} → {dim_out} channels, {kernel}×{kernel}, stride {stride}"
-        look.done(f"{what}{'' if bias else ', without biases'}")
+        which = {(True, True): "", (False, False): ", without biases", (True, False): ", a first bias alone"}
+        look.done(what + which.get((first, second), ", a second bias alone"))
 
 
 def _merged(look: Look, answer: Any, parts: tuple[nn.Conv2d, nn.Conv2d]) -> None:
@@ -539,9 +559,13 @@ def _merged(look: Look, answer: Any, parts: tuple[nn.Conv2d, nn.Conv2d]) -> None
     torch.manual_seed(1)
     made = look.attempt(answer, *parts)
     if isinstance(made, Failure):
-        if depthwise.bias is None and "None" in made.words:
-            look.wrong("fails-without-bias", f"With parts that have no bias: {made}")
-        if re.search("cannot be multiplied|must match|expand|invalid for input|Subscript|does not match", made.words):
+        lacking = [name for name, part in zip(("depthwise", "pointwise"), parts) if part.bias is None]
+        if lacking and "None" in made.words:
+            look.wrong("fails-without-bias", f"No bias has the {' nor the '.join(lacking)} part: {made}")
+        if re.search(
+            "cannot be multiplied|must match|expand|invalid for input|size mismatch|Subscript|does not match",
+            made.words,
+        ):
             _square(look, answer, made)
         made = look.call(answer, *parts, told=told)
     if made is None or made is Ellipsis:
@@ -603,7 +627,9 @@ def _other_weights(look: Look, yours: torch.Tensor, weight: torch.Tensor, D: tor
             look.wrong("not-summed", "The weights are not the products of one number and one filter each.")
     if P.shape[0] == P.shape[1] and close(yours, P.T[:, :, None, None] * D):
         look.wrong("matrices-in-wrong-order", "The weights are those of the transposed matrix.")
-    if close(yours, weight.flip(2, 3)) or close(yours, weight.transpose(2, 3)):
+    if close(yours, weight.transpose(2, 3)):
+        look.wrong("height-and-width", "The weights are right, but rows of each window are its columns.")
+    if close(yours, weight.flip(2, 3)):
         look.wrong("filters-flipped", "The weights are right, and each window is turned.")
     if float(yours.abs().max()) <= (P.shape[1] * D[0].numel()) ** -0.5 and not _separable(yours):
         look.wrong("weights-of-random-numbers", "The weights have nothing to do with those of the two parts.")
@@ -619,11 +645,17 @@ def _compare_biases(look: Look, made: nn.Conv2d, parts: tuple[nn.Conv2d, nn.Conv
     depthwise, pointwise = parts
     P = pointwise.weight.detach()[:, :, 0, 0]
     yours = torch.zeros(P.shape[0], dtype=torch.float64) if made.bias is None else made.bias.detach()
-    if depthwise.bias is None or pointwise.bias is None:
+    if depthwise.bias is None and pointwise.bias is None:
         if bool(yours.any()):
             look.wrong("bias-invented", "The two parts give zeros for an input of zeros; the merged layer does not.")
         return
-    first, second = depthwise.bias.detach(), pointwise.bias.detach()
+    first, second = (
+        torch.zeros(part.out_channels, dtype=torch.float64) if part.bias is None else part.bias.detach()
+        for part in parts
+    )
+    if (depthwise.bias is None or pointwise.bias is None) and not bool(yours.any()):
+        which = "second" if depthwise.bias is None else "first"
+        look.wrong("one-bias-lost", f"The {which} part alone has a bias; the merged layer has none, or zeros.")
     through = P @ first
     wrong = {
         "bias-forgotten": torch.zeros_like(second),
@@ -633,7 +665,8 @@ def _compare_biases(look: Look, made: nn.Conv2d, parts: tuple[nn.Conv2d, nn.Conv
         "bias-through-the-window": second + P @ (first * depthwise.weight.detach().sum((1, 2, 3))),
     }
     if len(first) == len(second):
-        wrong["bias-added"] = second + first
+        wrong |= {"bias-added": second + first, "bias-not-mixed": second + P.sum(1) * first}
+        wrong["matrices-in-wrong-order"] = second + P.T @ first
     target = through + second
     if not close(yours, target) and all(not close(yours, candidate) for candidate in wrong.values()):
         if close(yours, second + first.mean()) or close(yours, through * second):

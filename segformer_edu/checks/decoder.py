@@ -41,7 +41,10 @@ HINTS = {
     "bilinear": "The values between two pixels are mixed. Which way of enlarging does the text ask for?",
     "bilinear-corners": "Things are pushed outwards from the middle. To what are the first and the last pixel pinned?",
     "bicubic": "Values go beyond those of the neighbours. Which way of enlarging does the text ask for?",
-    "other-nearest": "The coarse pixels meet other places than in PyTorch's usual way. Who decides that?",
+    "other-nearest": "Each number is copied, and some places get another one than in PyTorch's usual way. Which of its "
+    "ways of copying have you named?",
+    "means-of-areas": "Where the sizes do not divide each other, numbers are averaged. Which way of enlarging does the "
+    "text ask for?",
     "maps-flipped": "The enlarged maps lie the wrong way round. Which axis has been turned?",
     "concatenated-backwards": "Weights made for the order from the first map to the last would meet other maps here. "
     "In which order are they put together?",
@@ -225,7 +228,7 @@ def _enlarged(look: Look, module: nn.Module, matrices: list[torch.Tensor], bias:
         if close(yours, by(way("bicubic", align_corners=True))):
             look.wrong("bicubic", "The values are those of bicubic enlarging.")
         if close(yours, by(way("area"))):
-            look.wrong("other-nearest", "The values are means over areas.")
+            look.wrong("means-of-areas", "The values are means over areas.")
         if close(yours, by(flipped(3))) or close(yours, by(flipped(2, 3))):
             look.wrong("maps-flipped", "The coarse maps are turned.")
         look.values(yours, by(way("nearest")), wrong)
@@ -353,12 +356,19 @@ predictions(
                 "decoder-by-encoder": sum(_B0) / (8.4e9 - sum(_B0)),
                 "percent": 100 * sum(_B0) / 8.4e9,
                 "encoder-share": 1 - sum(_B0) / 8.4e9,
+                "one-digit": round(sum(_B0) / 8.4e9, 1),
             },
             tolerance=0.01,
         ),
         "B2, fuse by B0's": Quantity(
             _B2[1] // _B0[1],
-            {"width-once": 3, "width-cubed": 27, "maps-wider-too": (18, 6)},
+            {
+                "width-once": 3,
+                "width-cubed": 27,
+                "maps-wider-too": (18, 6),
+                "not-divided": _B2[1],
+                "whole-decoders": tuple(round(sum(_B2) / sum(_B0), digits) for digits in (0, 1, 2, 3, 16)),
+            },
         ),
         "B2, share of 62.4 billion": Quantity(
             sum(_B2) / 62.4e9,
@@ -367,6 +377,7 @@ predictions(
                 "decoder-by-encoder": sum(_B2) / (62.4e9 - sum(_B2)),
                 "percent": 100 * sum(_B2) / 62.4e9,
                 "encoder-share": 1 - sum(_B2) / 62.4e9,
+                "one-digit": round(sum(_B2) / 62.4e9, 1),
                 "narrow-decoder": sum(_decoder_macs((64, 128, 320, 512), 256)) / 62.4e9,
             },
             tolerance=0.01,
@@ -387,6 +398,9 @@ predictions(
         "decoder-by-encoder": "You have divided by the rest. By what should a share be divided?",
         "percent": "As a fraction of one: where does the point stand?",
         "encoder-share": "That is what is left for the other part. Whose share is asked for?",
+        "one-digit": "That is close. Give one more digit: do you know which one it is?",
+        "not-divided": "That is the fuse of B2. By what is it to be divided?",
+        "whole-decoders": "That is the ratio of the whole decoders. Which of the three parts is asked for?",
         "width-once": "The width stands on both sides of the fuse's matrix. How often does it come in?",
         "width-cubed": "How many sides has a matrix, and which of them grow with the width?",
         "maps-wider-too": "The encoder's widths end at the projections. Do they matter behind them?",
@@ -436,6 +450,9 @@ CLASS_HINTS = {
     "scores-not-classes": "Scores came out. What says which of them is the largest, instead of how large it is?",
     "wrong-axis": "The largest was looked for among places or pictures. Along which axis do the classes lie?",
     "axis-kept": "One axis of length one is left. Does a class map have an axis for classes?",
+    "picture-axis-lost": "A batch of one picture comes out without its axis. Which step drops an axis because it has "
+    "length one?",
+    "not-whole-numbers": "The classes are right, but of a type with fractions. What counts, and can index?",
     "one-of-many": "Each class has a map of its own, of zeros and ones. Which one number tells the same?",
     "not-enlarged": "The map has the size of the logits. Which size is asked for?",
     "times-four": "The map was enlarged by a fixed factor. What if the size asked for is no multiple?",
@@ -462,6 +479,8 @@ def class_map(look: Look, answer: Any) -> None:
         if not number:
             look.side_effects(answer, logits, size)
             alone = look.output(answer, logits[:1], size, dtype=None)
+            if alone.shape == yours.shape[1:]:
+                look.wrong("picture-axis-lost", f"One picture gave the shape {tuple(alone.shape)}.")
             if not torch.equal(alone.double(), yours[:1].double()):
                 look.wrong("mixes-pictures", "A picture alone gives another map than in a batch.")
         look.done(f"{height}×{width} → {size[0]}×{size[1]}")
@@ -473,7 +492,7 @@ def _classes(look: Look, yours: torch.Tensor, logits: torch.Tensor, size: tuple[
     _class_shape(look, yours, target, logits, told)
     if yours.is_floating_point() or yours.is_complex():
         if torch.equal(yours.double(), target.double()):
-            look.wrong("wrong-dtype", f"{told} gave {yours.dtype}; whole numbers are expected.")
+            look.wrong("not-whole-numbers", f"{told} gave {yours.dtype}; whole numbers are expected.")
         if bool((yours != yours.round()).any()):
             _class_values(look, yours, logits, size, target, told)
             look.wrong("scores-not-classes", f"{told} gave numbers that are no classes.")
@@ -524,6 +543,8 @@ def _class_values(
         ("chosen-before-enlarged", large("bilinear", chosen)[:, 0]),
         ("chosen-before-enlarged", large("bilinear", chosen)[:, 0].long().double()),
         ("chosen-before-enlarged", large("bilinear", chosen)[:, 0].round()),
+        ("chosen-before-enlarged", large("bilinear", chosen.float())[:, 0].round()),
+        ("chosen-before-enlarged", large("bilinear", chosen.float())[:, 0].long()),
         ("enlarged-by-copying", large("nearest").argmax(1)),
         ("enlarged-by-copying", large("nearest-exact").argmax(1)),
         ("enlarged-by-copying", large("area").argmax(1)),
@@ -554,6 +575,12 @@ def _class_values(
 HEAD_HINTS = {
     "pieces-in-the-other-order": "The fuse was made for the last map first. Which columns does the first map meet?",
     "pieces-interleaved": "The four maps stand behind each other, not mixed. Which columns belong to one map?",
+    "columns-reversed": "The four pieces have changed places, and so have the columns within each. What should keep "
+    "its order?",
+    "reshaped-not-cut": "The numbers of the weight were dealt out anew. Which of its axes holds the four maps, and "
+    "which one has to stay whole?",
+    "cut-the-wrong-way": "A piece of the fuse has other columns than a map's projection has rows. Along which of its "
+    "axes do the four maps stand?",
     "list-reversed": "The matrices are right, in the wrong places of the list. Whose matrix comes first?",
     "factors-exchanged": "Which of the two matrices does a pixel's vector meet first? On which side does it stand?",
     "transposed": "Rows are what comes out, columns what goes in. Which way round are yours?",
@@ -567,6 +594,7 @@ HEAD_HINTS = {
     "bias-of-the-fuse-only": "The projections' biases come through too. What does the fuse do with them?",
     "bias-of-the-projections-only": "The fuse may have a bias of its own. Where is it in your sum?",
     "bias-added-as-it-is": "Each projection's bias passes a piece of the fuse. Have they met it?",
+    "bias-on-the-other-side": "Only the bias is not right. On which side of its piece does a projection's bias stand?",
     "bias-met-the-wrong-piece": "Only the bias is not right. Which piece does each projection's bias meet?",
     "bias-counted-otherwise": "Each constant belongs in the sum once. How often is each of them in yours?",
     "bias-a-list": "The four maps' constants are added up in the end. How many biases should come out?",
@@ -597,6 +625,8 @@ def _collapsed(look: Look, answer: Any, project: nn.ModuleList, fuse: nn.Conv2d)
     if isinstance(made, Failure):
         if fuse.bias is None and "None" in made.words:
             look.wrong("fails-without-bias", f"{told}: {made}")
+        if f"x{4 * fuse.out_channels} and" in made.words:
+            look.wrong("cut-the-wrong-way", f"{told}: {made}")
         if "cannot be multiplied" in made.words or "size mismatch" in made.words:
             look.wrong("factors-exchanged", f"{told}: {made}")
         made = look.call(answer, project, fuse, told=told)
@@ -648,11 +678,16 @@ def _which(
     told: str,
 ) -> None:
     """Whether they are the right ones, or those of a known mistake."""
-    spread = [torch.cat(pieces[::-1], 1)[:, i::4] for i in range(4)]
+    whole = torch.cat(pieces[::-1], 1)
+    spread, turned = [whole[:, i::4] for i in range(4)], list(whole.flip(1).chunk(4, 1))
+    anew = list(whole.reshape(4, len(whole), len(whole)))
     candidates: list[tuple[str, list[torch.Tensor]]] = [
         ("pieces-in-the-other-order", [F_i @ P_i for F_i, P_i in zip(pieces[::-1], projections)]),
         ("pieces-interleaved", [F_i @ P_i for F_i, P_i in zip(spread, projections)]),
         ("pieces-interleaved", [F_i @ P_i for F_i, P_i in zip(spread[::-1], projections)]),
+        ("columns-reversed", [F_i @ P_i for F_i, P_i in zip(turned, projections)]),
+        ("reshaped-not-cut", [F_i @ P_i for F_i, P_i in zip(anew, projections)]),
+        ("reshaped-not-cut", [F_i @ P_i for F_i, P_i in zip(anew[::-1], projections)]),
         ("list-reversed", targets[::-1]),
         ("transposed", [M.T for M in targets]),
         ("fuse-forgotten", projections),
@@ -691,6 +726,7 @@ def _constant(look: Look, bias: Any, project: nn.ModuleList, fuse: nn.Conv2d, to
     look.shape(bias, target.shape, "for the bias", {"bias-a-list": (4, *target.shape)})
     plain = torch.stack(constants).sum(0)
     wrong = {
+        "bias-on-the-other-side": torch.stack([p @ F_i for F_i, p in zip(pieces, constants)]).sum(0) + own,
         "bias-of-the-projections-only": target - own,
         "bias-of-the-fuse-only": own,
         "bias-added-as-it-is": plain + own,

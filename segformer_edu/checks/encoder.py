@@ -62,6 +62,8 @@ SIZE_RULES: tuple[tuple[str, Callable[[int, int, int, int], float]], ...] = (
     ("special-case", lambda n, k, s, p: (n - 1) // s + 1),
     ("kernel-and-stride-exchanged", lambda n, k, s, p: (n + 2 * p - s) // k + 1),
     ("stride-ignored", lambda n, k, s, p: n + 2 * p - k + 1),
+    ("stride-ignored", lambda n, k, s, p: (n + 2 * p) // k),
+    ("stride-ignored", lambda n, k, s, p: n // k),
 )
 """What known mistakes give; told apart by all cases together."""
 SIZE_CASES = [
@@ -158,6 +160,8 @@ predictions(
                 "window-begins-at-the-pixel": 16 * 10,
                 "middle-of-a-stamp": (16 * 10 + 8 - 15, 16 * 10 + 7 - 15),
                 "padding-of-the-first-only": 16 * 10 - 3,
+                "first-border-forgotten": 16 * 10 - 12,
+                "border-added": 16 * 10 + 15,
                 "one-too-many": (16 * 10 - 16, 16 * 10 - 14),
                 "counted-from-one": (16 * 9 - 15, 16 * 9),
                 "step-in-the-image": 10,
@@ -180,7 +184,8 @@ predictions(
             7 + 2 * (4 + 4) + 2 * (8 + 8) + 2 * 16,
             {
                 "block-forgotten": 31,
-                "last-block-only": 31 + 2 * 16,
+                "last-block-only": (31 + 2 * 16, 31 + 16),
+                "a-block-forgotten": (31 + 2 * 4 + 2 * 16, 31 + 2 * 8 + 2 * 16),
                 "last-block-forgotten": 7 + 2 * (4 + 4) + 2 * (8 + 8),
                 "embeddings-forgotten": (7 + 2 * 4 + 2 * 8 + 2 * 16, 2 * (4 + 8 + 16)),
                 "block-in-image-pixels": 31 + 3 * 2,
@@ -204,6 +209,13 @@ predictions(
         "window-begins-at-the-pixel": "Where does the window begin: at its middle, or before it?",
         "middle-of-a-stamp": "Where is the middle of the very first window: on the first column, or inside of a stamp?",
         "padding-of-the-first-only": "Only the first embedding's border is taken off. What do the other two add?",
+        "first-border-forgotten": "The borders of two embeddings are taken off. Has the very first one none?",
+        "border-added": "The border stands in front of the image. Does a window begin before its middle or behind it?",
+        "a-block-forgotten": "One of the three blocks is not in the sum. Of which stage?",
+        "too-large": "Yours is too large. Write down a term for each window: which one is too many, or has too large a "
+        "step?",
+        "too-small": "Yours is too small. Write down a term for each window: which one is missing, or has too small a "
+        "step?",
         "one-too-many": "Half of an odd window lies left of its middle. Does the middle belong to that half?",
         "counted-from-one": "Pixels are counted from 0 here. Where does pixel 0 look?",
         "block-in-image-pixels": "The 3×3 of a block runs over the map. How many image columns is a step there?",
@@ -230,6 +242,9 @@ EMBED_HINTS = {
     "padding-on-one-side": "Two sides of the map have a border, and two have none. How many ends has a row?",
     "padding-not-zeros": "Inside all is right, at the edge it is not. What stands in the border?",
     "stride-forgotten": "The patches lie one pixel apart. Which argument says how far they should?",
+    "map-with-gaps": "The right numbers stand a step apart, with zeros between them. How large is the map of patches?",
+    "rows-guessed": "Where the stride divides the height it runs, and elsewhere it does not. How many rows of patches "
+    "are there in general?",
     "kernel-and-stride-exchanged": "Which number says how large a patch is, and which how far apart two begin?",
     "map-not-rebuilt": "The patches still stand in one long row. How many rows and columns did they come from?",
     "channels-left-last": "The tokens have their channels last. Which axes have to change places before they become "
@@ -302,6 +317,10 @@ def _embed_failed(look: Look, answer: Any, failure: Failure, args: Embedding, nu
     made = look.attempt(answer, square, weight, bias, stride, 0)
     if isinstance(made, torch.Tensor) and made.dim() == 4 and made.dtype == torch.float64:
         _embedded(look, made, (square, weight, bias, stride, 0), "a square map")
+    whole = random(2, x.shape[1], 6 * stride, 5 * stride)
+    made = look.attempt(answer, whole, *args[1:])
+    if isinstance(made, torch.Tensor) and close(made, F.conv2d(whole, *args[1:])):
+        look.wrong("rows-guessed", f"With a map of {x.shape[2]}×{x.shape[3]} and stride {stride}: {failure}")
     if number:
         look.wrong("argument-fixed", f"With a window of {kernel}, stride {stride}, padding {padding}: {failure}")
 
@@ -349,6 +368,12 @@ def _embedded(look: Look, yours: torch.Tensor, args: Embedding, told: str, answe
         shapes.append(("padding-on-one-side", F.conv2d(F.pad(x, (padding, 0, padding, 0)), weight, bias, stride).shape))
     seen = f"{told} gave the shape {tuple(yours.shape)}; expected is {tuple(target.shape)}."
     if yours.shape != target.shape:
+        if (
+            yours.dim() == 4
+            and yours.count_nonzero() <= target.numel()
+            and close(yours[..., ::stride, ::stride], target)
+        ):
+            look.wrong("map-with-gaps", seen)
         for kind, shape in shapes:
             if tuple(yours.shape) == tuple(shape):
                 look.wrong(kind, seen)
@@ -443,6 +468,8 @@ LOOP_HINTS = {
     "branches-sorted": "All of one kind come first, then all of the other. What belongs together in one block?",
     "last-map-only": "The decoder will need the earlier maps too. Where are they kept?",
     "a-map-a-block": "There are more maps than stages. At the end of which loop is a map kept?",
+    "too-few-maps": "There are fewer maps than widths. How often does your loop go round?",
+    "image-padded": "The maps are those of a larger image. Who adds rows and columns, and is it asked for?",
     "image-among-the-maps": "There is one map too many. Is the image itself a result of a stage?",
     "maps-reversed": "In which order do the maps come: the finest first or last?",
     "same-map-four-times": "All the maps are equal. What does the list hold: maps, or the same name?",
@@ -464,6 +491,8 @@ LOOP_HINTS = {
     "into it?",
     "padding-forgotten": "The maps are too small by a little. Which of the three numbers of a patch has no effect?",
     "kernel-and-stride-exchanged": "Which number says how large a patch is, and which how far apart two begin?",
+    "stride-and-padding-exchanged": "How far a patch steps was taken for how wide the border is. In which order does "
+    "PyTorch's layer take the two?",
     "same-patches-everywhere": "All stages take the same steps. Which stage has other numbers than the rest?",
     "patches-do-not-overlap": "The patches lie side by side. How large are they, and how far apart do they begin?",
     "stride-forgotten": "A map is as large as the one before. Who makes it smaller?",
@@ -516,7 +545,7 @@ class _Branch(nn.Module):
             answer = wanted - x.detach()
         else:
             # like a real branch: its first layer keeps x for the way back, its last one keeps no result
-            answer = 1.0 * torch.tanh(F.conv2d(x, self.weight[:, :, None, None]))
+            answer = 1.0 * torch.tanh(F.conv2d(x, self.weight.to(x.dtype)[:, :, None, None]))
         self.log.calls.append((self, x.detach().clone(), answer.detach().clone()))
         return answer
 
@@ -637,6 +666,8 @@ def _count_of_maps(look: Look, maps: list[torch.Tensor], image: torch.Tensor) ->
         look.wrong("last-map-only", seen)
     if len(maps) > 4:
         look.wrong("a-map-a-block", seen)
+    if maps:
+        look.wrong("too-few-maps", seen)
     look.wrong("wrong-type", seen)
 
 
@@ -645,6 +676,7 @@ SIZE_MISTAKES: tuple[tuple[str, Any], ...] = (
     ("padding-forgotten", ((7, 4, 0), (3, 2, 1), (3, 2, 1), (3, 2, 1))),
     ("padding-forgotten", ((7, 4, 3), (3, 2, 0), (3, 2, 0), (3, 2, 0))),
     ("kernel-and-stride-exchanged", ((4, 7, 3), (2, 3, 1), (2, 3, 1), (2, 3, 1))),
+    ("stride-and-padding-exchanged", ((7, 3, 4), (3, 1, 2), (3, 1, 2), (3, 1, 2))),
     ("same-patches-everywhere", ((7, 4, 3),) * 4),
     ("same-patches-everywhere", ((3, 2, 1),) * 4),
     ("same-patches-everywhere", ((3, 2, 1), (3, 2, 1), (3, 2, 1), (7, 4, 3))),
@@ -680,11 +712,21 @@ def _sized(look: Look, module: nn.Module, log: _Log, image: torch.Tensor) -> Non
                     look.wrong(kind, seen)
             elif found == _sizes(height, width, patches):
                 look.wrong(kind, seen)
-        if all(sorted(a) == sorted(b) for a, b in zip(found, expected)):
-            look.wrong("axes-exchanged", seen)
+        exchanged = all(sorted(a) == sorted(b) for a, b in zip(found, expected))
+        if exchanged or found in _padded(height, width):
+            look.wrong("axes-exchanged" if exchanged else "image-padded", seen)
         look.wrong("other-patches" if first or not _guessed(found, expected) else "size-guessed", seen)
     if channels != list(DIMS):
         look.wrong("wrong-shape", seen)
+
+
+def _padded(height: int, width: int) -> list[list[tuple[int, int]]]:
+    """The sizes where the image, or the map before each stage, is padded to a multiple of 32."""
+    each, sides = [], (height, width)
+    for patch in PATCHES:
+        sides = tuple(_size(-(-n // 32) * 32, *patch) for n in sides)  # type: ignore[assignment]
+        each.append(sides)
+    return [_sizes(*(-(-n // 32) * 32 for n in (height, width))), each]
 
 
 def _guessed(found: Sequence[tuple[int, ...]], expected: Sequence[tuple[int, ...]]) -> bool:
@@ -948,6 +990,7 @@ def _other(look: Look, answer: Any) -> None:
     if isinstance(made, Failure):
         look.wrong("width-fixed", f"{told}: {made}")
     module = look.call(made.double, told="double()")
+    log.calls.clear()  # of a module that runs itself when it is made
     maps = look.attempt(module, random(1, channels, 64, 96))
     if isinstance(maps, Failure):
         look.wrong("width-fixed", f"{told}, forward: {maps}")

@@ -311,6 +311,9 @@ def _elsewhere(look: Look, answer: Any) -> None:
 
 TOKENS = GELUS | {
     "middle-added": LAYER["middle-added"],
+    "read-by-columns": "Tokens are read, or written back, column by column. In which order do they stand in the list?",
+    "bias-of-the-mix-forgotten": "Tokens of zeros show it: one of the layers is used without all that it owns. Which "
+    "one do you not call as it is?",
     "not-turned-back": "The map is right, and what becomes of it is not. Which axis must be last in a list of tokens?",
     "mix-missing": "No token depends on its neighbours. Which of the three layers is never called?",
     "still-a-map": "A map comes out. What shape did the tokens have that went in?",
@@ -321,7 +324,7 @@ TOKENS = GELUS | {
 
 def _on_tokens(
     tokens: torch.Tensor, height: int, width: int, layers: Layers, *, act: Any = F.gelu, first: Any = _same,
-    last: Any = _same, there: str = "", back: str = "", mixed: bool = True, added: bool = False,
+    last: Any = _same, there: str = "", back: str = "", mixed: bool = True, added: bool = False, bias: bool = True,
 ) -> torch.Tensor:  # fmt: skip
     """The Mix-FFN on tokens (B, N, C), right or with a known mistake."""
     widen, mix, narrow = layers
@@ -332,7 +335,8 @@ def _on_tokens(
     if there == "turned":
         t = t.reshape(b, h, width, height).mT
     t = mix(t) + t * added if mixed else t
-    if there == "turned":
+    t = t if bias else t - mix.bias[:, None, None]
+    if (there == "turned") != (back == "turned"):
         t = t.mT
     t = t.reshape(b, n, h) if back == "tokens" else t.flatten(2).mT
     made: torch.Tensor = last(narrow(act(t)))
@@ -349,8 +353,11 @@ def _token_hows() -> Iterator[tuple[str, dict[str, Any]]]:
     yield "middle-added", {"added": True}
     yield "mix-missing", {"mixed": False}
     yield "mix-missing", {"mixed": False, "act": _same}
-    for there in ("columns", "turned"):
-        yield "rows-and-columns", {"there": there}
+    yield "rows-and-columns", {"there": "columns"}
+    yield "read-by-columns", {"there": "turned"}
+    yield "read-by-columns", {"there": "turned", "back": "turned"}
+    yield "read-by-columns", {"back": "turned"}
+    yield "bias-of-the-mix-forgotten", {"bias": False}
     yield "tokens-not-turned", {"there": "tokens"}
     yield "tokens-not-turned", {"there": "tokens", "back": "tokens"}
     yield "not-turned-back", {"back": "tokens"}
@@ -483,7 +490,7 @@ predictions(
             {
                 "pixels-of-the-map": 2,
                 "one-block-only": 32,
-                "one-axis-only": 5 * 32,
+                "both-sides-of-a-pixel": 5 * 32,
                 "stride-of-the-stage": (2 * 2, 2 * 4, 2 * 16, 2 * 8),
                 "both-borders": 4 * 32,
             },
@@ -508,6 +515,8 @@ predictions(
         "pixels-of-the-map": "That is in pixels of the map. How many pixels of the image is one of those?",
         "stride-of-the-stage": "A pixel of the last map covers more than that. By how much is the image's side "
         "divided in all?",
+        "both-sides-of-a-pixel": "So far one pixel sees from end to end. How many of the map's pixels has the news "
+        "passed on its way inwards?",
         "both-borders": "How far inwards from one border is asked for. How far is it from each?",
     },
 )
@@ -539,6 +548,8 @@ predictions(
 SLICES = {
     "wide-map": "The wide map exists as a whole. At which line are all hidden channels there at once?",
     "slices-kept": "Each slice is small, and all of them are kept. What must be left of a slice once it is narrowed?",
+    "results-kept": "Each slice leaves a narrow map, and all of these are kept until the end. Into what could each go "
+    "at once?",
     "size-ignored": "More hidden channels are made at once than the size allows. What is the size the number of?",
     "bias-of-each-slice": "A bias is added as often as there are slices. Which of the three layers adds it once?",
     "last-bias-forgotten": "With an input and weights of zero, something should come out. Which layer's bias is left "
@@ -552,7 +563,8 @@ SLICES = {
     "belong to a slice?",
     "gelu-missing": "The non-linearity is lost. On which map does it act, and is it there in each slice?",
     "gelu-of-the-sum": "The non-linearity acts on the narrow map. On which one should it?",
-    **{kind: GELUS[kind] for kind in ("approximate-gelu", "other-activation")},
+    "added-to-the-input": "The result is right but for the map that went in. Who adds it, and is it asked for?",
+    **{kind: GELUS[kind] for kind in ("approximate-gelu", "other-activation", "gelu-too-early", "gelu-twice")},
     "padding-missing": "The map loses its border. Which settings of the depthwise layer are lost with its slice?",
     "size-must-divide": "It runs where the size divides the hidden width, and only there. How wide is the last slice?",
     "changes-the-layers": "After the call the layers hold other weights than before. Into what does it write?",
@@ -561,7 +573,7 @@ SLICES = {
 
 def _sliced(
     x: torch.Tensor, layers: Layers, size: int, *, act: Any = F.gelu, bias: str = "once", biases: str = "all",
-    slices: Any = None, last: Any = _same,
+    slices: Any = None, first: Any = _same, last: Any = _same, added: bool = False,
 ) -> torch.Tensor:  # fmt: skip
     """The depthwise Mix-FFN in slices of its hidden channels, right or with a known mistake."""
     widen, depthwise, narrow = layers
@@ -570,13 +582,19 @@ def _sliced(
         cut = slice(start, min(start + size, h))
         t = F.conv2d(x, widen.weight[cut], widen.bias[cut] if biases != "first" else None)
         t = F.conv2d(
-            t, depthwise.weight[cut], depthwise.bias[cut] if biases != "second" else None, padding=1, groups=t.shape[1]
+            first(t),
+            depthwise.weight[cut],
+            depthwise.bias[cut] if biases != "second" else None,
+            padding=1,
+            groups=t.shape[1],
         )
         parts.append(F.conv2d(act(t), narrow.weight[:, cut], narrow.bias if bias == "each" else None))
     total: torch.Tensor = sum(parts[1:], parts[0])
     total = total / len(parts) if bias == "mean" else total
+    if bias == "inside":
+        return last(total + narrow.bias[:, None, None])  # type: ignore[no-any-return]
     made: torch.Tensor = last(total) if bias in ("none", "each") else last(total) + narrow.bias[:, None, None]
-    return made
+    return made + x if added else made
 
 
 def _slice_hows(size: int, h: int) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -588,6 +606,11 @@ def _slice_hows(size: int, h: int) -> Iterator[tuple[str, dict[str, Any]]]:
     yield "hidden-bias-forgotten", {"biases": "second"}
     yield "gelu-missing", {"act": _same}
     yield "gelu-of-the-sum", {"act": _same, "last": F.gelu}
+    yield "gelu-of-the-sum", {"act": _same, "last": F.gelu, "bias": "inside"}
+    yield "gelu-twice", {"last": F.gelu, "bias": "inside"}
+    yield "gelu-twice", {"first": F.gelu}
+    yield "gelu-too-early", {"first": F.gelu, "act": _same}
+    yield "added-to-the-input", {"added": True}
     yield "last-slice-lost", {"slices": range(0, h - h % size, size)}
     for start in range(0, h, size):
         yield "one-slice-only", {"slices": [start]}
@@ -653,7 +676,7 @@ def _sliced_memory(look: Look, answer: Any) -> None:
     if memory.largest >= 60 * 400:
         look.wrong("wide-map", f"{seen}, as many as the wide map.")
     if memory.largest > 2 * 4 * 400:
-        look.wrong("size-ignored", f"{seen}; a slice has {4 * 400}.")
+        look.wrong("results-kept" if memory.joined else "size-ignored", f"{seen}; a slice has {4 * 400}.")
     if memory.peak > 0.5 * 60 * 400:
         look.wrong("slices-kept", f"{memory.peak} numbers are held at one time; the wide map has {60 * 400}.")
 

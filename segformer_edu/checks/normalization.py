@@ -65,6 +65,8 @@ HINTS = {
     "formula?",
     "statistics-detached": "The values are right, the gradient is not. Does it pass through the mean and the spread "
     "too?",
+    "nan-hidden": "A pixel of NaN went in and an ordinary one came out. Which line replaces it, and who will find the "
+    "cause then?",
     "single-channel": "With one channel the result should be the shift alone. What does your spread become there?",
 }
 
@@ -373,6 +375,10 @@ def _special(look: Look, answer: Any, fresh: nn.Module) -> None:
     if not close(yours, reference(spike, 1e-5)):
         kind = "changed-afterwards" if close(yours[:, :3], reference(spike, 1e-5)[:, :3]) else "unknown"
         look.wrong(kind, "A pixel with one very large channel among 37 gives something else.")
+    x = random(1, 6, 1, 2, seed=3)
+    x[0, 2, 0, 0] = torch.nan
+    if not bool(look.output(fresh, x)[..., 0].isnan().all()):
+        look.wrong("nan-hidden", "A pixel with a channel of NaN gives numbers that are not NaN.")
     flat = torch.full((1, 6, 1, 1), 2.0, dtype=torch.float64, requires_grad=True)
     yours = look.output(fresh, flat)
     if not bool(yours.isfinite().all()):
@@ -396,6 +402,11 @@ SAFE_HINTS = {
     "adding anything to it?",
     "faint-pixels-moved": "Ordinary pixels are right, faint ones are not. What is cut off, or added, that is larger "
     "than they?",
+    "constant-pixel-moved": "The spread of a constant pixel is tiny, and should be 0. What is added under the root, or "
+    "cut off there?",
+    "mended-behind-the-root": "A NaN of the gradient arises in the root's slope. On the way back, does it come before "
+    "or after what you do to the root's result?",
+    "in-place": "The gradient needs a result that was overwritten. Which line writes into it?",
     "n-minus-one": "By how many numbers do you divide the sum of the squares? Try it by hand with two channels.",
     "variance-returned": "Ten times the input gives a hundred times the result. What is still to be taken?",
     "length-not-divided": "The length of a vector grows with its number of channels. What is it divided by in the "
@@ -498,8 +509,17 @@ def _faint(look: Look, answer: Any) -> None:
                 differences(yours, target),
             )
     largest = float(look.output(answer, torch.full((1, 6, 3, 4), 3.0, dtype=torch.float64)).detach().abs().max())
-    if largest > 5e-9:
-        look.wrong("eps-inside-the-root", f"Pixels whose channels are all equal have the spread {largest:.1e}, not 0.")
+    if largest:
+        kind = "eps-inside-the-root" if largest > 5e-9 else "constant-pixel-moved"
+        look.wrong(kind, f"Pixels whose channels are all equal have the spread {largest:.1e}, not 0.")
+
+
+def _backward(look: Look, total: Tensor, leaf: Tensor) -> Tensor:
+    try:
+        (found,) = torch.autograd.grad(total, leaf, allow_unused=True)
+    except RuntimeError as error:
+        look.wrong("in-place" if "inplace" in str(error) else "gradient-cut", f"backward: {str(error)[:200]}")
+    return torch.zeros_like(leaf) if found is None else found
 
 
 def _safe_gradient(look: Look, answer: Any, x: Tensor) -> None:
@@ -513,9 +533,10 @@ def _safe_gradient(look: Look, answer: Any, x: Tensor) -> None:
         result = function(leaf)
         if not result.requires_grad:
             look.wrong("gradient-cut", "The result has no gradient at all.")
-        (found,) = torch.autograd.grad((result * weights).sum(), leaf, allow_unused=True)
-        return torch.zeros_like(leaf) if found is None else found
+        made.append(type(result.grad_fn).__name__)
+        return _backward(look, (result * weights).sum(), leaf)
 
+    made: list[str] = []  # the last step of each function
     yours = of(lambda leaf: look.output(answer, leaf))
     target = of(lambda leaf: torch.linalg.vector_norm(leaf - leaf.mean(1, keepdim=True), dim=1, keepdim=True) / 6**0.5)
     ordinary = torch.ones_like(flat, dtype=torch.bool)
@@ -525,7 +546,11 @@ def _safe_gradient(look: Look, answer: Any, x: Tensor) -> None:
     if not close(yours[ordinary], target[ordinary]):
         look.wrong("gradient-cut", "The gradient of an ordinary pixel is not that of the formula.")
     if not bool(yours.isfinite().all()):
-        look.wrong("gradient-still-nan", "The gradient of a pixel whose channels are all equal is NaN or infinite.")
+        mended = made[0].startswith(("Where", "NanToNum", "MaskedFill", "IndexPut", "CopySlices", "Clamp", "Maximum"))
+        look.wrong(
+            "mended-behind-the-root" if mended else "gradient-still-nan",
+            "The gradient of a pixel whose channels are all equal is NaN or infinite.",
+        )
 
 
 # 2.3
@@ -605,7 +630,10 @@ def block(look: Look, answer: Any) -> None:
     look.same_in_eval(module, x)
     look.done("no side effects")
     branches = {id(p) for part in (attention, feed_forward) for p in part.parameters()}
-    if not branches <= {id(parameter) for parameter in module.parameters()}:
+    kept = {id(parameter) for parameter in module.parameters()}
+    if not branches <= kept:
+        if branches & kept:  # one of the two: is it called twice?
+            _wiring(look, yours.detach(), x, LayerNorm(6).double(), attention, feed_forward)
         look.wrong("branches-not-kept", "The block's `parameters()` do not hold those of its branches.")
     look.done("keeps its branches")
     _wiring(look, yours.detach(), x, LayerNorm(6).double(), attention, feed_forward)

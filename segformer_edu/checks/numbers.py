@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 WORDS = {
-    "not-a-number-yet": "Which type of value does the stub ask for?",
+    "not-a-number-yet": "Which type of value, or which words, does the exercise ask for?",
     "entries-missing": "Compare the names of your entries with those of the stub.",
     "macs-doubled": "A multiplication together with its addition is one MAC. What did you count?",
     "swapped": "The number is right for another entry. Which one asks for what?",

@@ -249,6 +249,8 @@ for kind, entry, value in [
     ("numbers-for-bytes", "bytes of the shares, ratio 1, one head", N * N),
     ("bits-for-bytes", "bytes of the shares, ratio 1, one head", 32 * N * N),
     ("other-type", "bytes of the shares, ratio 1, one head", 2 * N * N),
+    ("eight-bytes-a-share", "bytes of the shares, ratio 1, one head", 2 * 4 * N * N),
+    ("bits-for-bytes", "bytes of the shares, ratio 1, one head", N * N * C),
     ("factor-of-thousand", "bytes of the shares, ratio 1, one head", 4 * N * N / 1e9),
     ("cell-forgotten", "MACs of to_k, ratio 8", 256 * C * C),
     ("window-at-each-pixel", "MACs of to_k, ratio 8", N * C * C * 64),
@@ -1021,3 +1023,73 @@ class OnCells(nn.Module):
         triples = zip(*(t.chunk(self.heads, -1) for t in (q, k, v)))
         heard = [(a @ b.mT * a.shape[-1] ** -0.5).softmax(-1) @ c for a, b, c in triples]
         return self.to_out(torch.cat(heard, -1)).mT.unflatten(2, x.shape[2:])
+
+
+# What a reader tried --------------------------------------------------------------------------------------------------
+
+
+def summed(q, k, v, size, top):
+    """Sums over the blocks, measured from a number, or from what a function makes of q and the first block."""
+    above = below = 0
+    top = top(q, k[:size]) if callable(top) else top
+    for keys, values in zip(k.split(size), v.split(size)):
+        weights = (q @ keys.T / q.shape[1] ** 0.5 - top).exp()
+        above, below = above + weights @ values, below + weights.sum(1, keepdim=True)
+    return above / below
+
+
+@wrong("attend_in_blocks", "results-kept")
+def joined_in_the_end(q, k, v, size):
+    results, logs = [], []
+    for keys, values in zip(k.split(size), v.split(size)):
+        similarities = q @ keys.T / q.shape[1] ** 0.5
+        results.append(similarities.softmax(1) @ values)
+        logs.append(similarities.logsumexp(1))
+    return sum(share[:, None] * result for share, result in zip(torch.stack(logs).softmax(0), results))
+
+
+@wrong("attend_in_blocks", "cut-off")
+def cut_off(q, k, v, size):
+    above = below = 0
+    for keys, values in zip(k.split(size), v.split(size)):
+        weights = (q @ keys.T / q.shape[1] ** 0.5).clamp(max=80).exp()
+        above, below = above + weights @ values, below + weights.sum(1, keepdim=True)
+    return above / below
+
+
+@wrong("attend_in_blocks", "overflow")
+def from_a_fixed_number(q, k, v, size):
+    return summed(q, k, v, size, 50)
+
+
+@wrong("attend_in_blocks", "maximum-of-the-first-block")
+def from_the_first_block(q, k, v, size):
+    return summed(q, k, v, size, lambda q, k: (q @ k.T / q.shape[1] ** 0.5).amax(1, keepdim=True))
+
+
+@wrong("attend_in_blocks", "maximum-of-all-queries")
+def one_maximum_for_all(q, k, v, size):
+    top = torch.full((), -torch.inf, dtype=q.dtype)
+    above = below = 0
+    for keys, values in zip(k.split(size), v.split(size)):
+        similarities = q @ keys.T / q.shape[1] ** 0.5
+        new = torch.maximum(top, similarities.amax())
+        factor, weights, top = (top - new).exp(), (similarities - new).exp(), new
+        above, below = above * factor + weights @ values, below * factor + weights.sum(1, keepdim=True)
+    return above / below
+
+
+@wrong("attend_in_blocks", "factor-inverted")
+def grown_in_place_of_shrunk(q, k, v, size):
+    above = below = top = None
+    for keys, values in zip(k.split(size), v.split(size)):
+        similarities = q @ keys.T / q.shape[1] ** 0.5
+        new = similarities.amax(1, keepdim=True)
+        new = new if top is None else torch.maximum(top, new)
+        weights = (similarities - new).exp()
+        sums = weights @ values, weights.sum(1, keepdim=True)
+        if top is not None:
+            factor = (new - top).exp()
+            sums = above * factor + sums[0], below * factor + sums[1]
+        (above, below), top = sums, new
+    return above / below

@@ -343,7 +343,7 @@ class InstanceNorm(Pair):
         return self.second(F.layer_norm(self.first(x), self.first(x).shape[1:]))
 
 
-@wrong("ds_conv2d", "mixes-pictures")
+@wrong("ds_conv2d", "norm-inside")
 class WithBatchNorm(Pair):
     def one(self, i, o, k, p, s, b):
         return nn.Sequential(nn.Conv2d(i, i, k, s, p, groups=i, bias=b), nn.BatchNorm2d(i))
@@ -704,12 +704,15 @@ for kind, letter, word in [
 def merged(depthwise, pointwise, weight=None, bias=..., **changed):
     """The right answer, with what is changed in it."""
     filters, mix = depthwise.weight.detach()[:, 0], pointwise.weight.detach()[:, :, 0, 0]
-    has_bias = depthwise.bias is not None
+    has_bias = depthwise.bias is not None or pointwise.bias is not None
     settings = dict(stride=depthwise.stride, padding=depthwise.padding, bias=has_bias, dtype=filters.dtype) | changed
     layer = nn.Conv2d(depthwise.in_channels, pointwise.out_channels, depthwise.kernel_size, **settings)
     layer.weight.data = mix[:, :, None, None] * filters if weight is None else weight(filters, mix)
     if layer.bias is not None and has_bias:
-        first, second = depthwise.bias.detach(), pointwise.bias.detach()
+        first, second = (
+            torch.zeros(part.out_channels, dtype=mix.dtype) if part.bias is None else part.bias.detach()
+            for part in (depthwise, pointwise)
+        )
         layer.bias.data = mix @ first + second if bias is ... else bias(mix, first, second)
     return layer
 
@@ -951,3 +954,51 @@ for entry, kind, value in (
     costs = {"dense weights": 9 * 64 * 128, "separable weights": separable, "dense MACs": 9 * 64 * 128 * places}
     costs |= {"separable MACs": separable * places, "separable MACs, stride 2": separable * places // 4, entry: value}
     wrong_value("costs", kind, costs)
+
+
+# What a reader tried --------------------------------------------------------------------------------------------------
+
+
+@wrong("ds_conv2d", "stride-and-padding-exchanged")
+class InAnotherOrder(Pair):
+    def one(self, i, o, k, p, s, b):
+        return nn.Conv2d(i, i, k, p, s, groups=i, bias=b)
+
+
+@wrong("merge", "one-bias-lost")
+def only_if_the_first_has_one(depthwise, pointwise):
+    return merged(depthwise, pointwise, bias=... if depthwise.bias is not None else lambda P, first, second: 0 * second)
+
+
+@wrong("merge", "one-bias-lost")
+def only_if_both_have_one(depthwise, pointwise):
+    layer = merged(depthwise, pointwise)
+    if depthwise.bias is None or pointwise.bias is None:
+        layer.bias = None
+    return layer
+
+
+@wrong("merge", "fails-without-bias")
+def fails_if_the_second_has_none(depthwise, pointwise):
+    layer = merged(depthwise, pointwise)
+    if depthwise.bias is not None:
+        layer.bias.data = pointwise.weight[:, :, 0, 0].data @ depthwise.bias.data + pointwise.bias.detach()
+    return layer
+
+
+@wrong("merge", "height-and-width")
+def width_before_height(depthwise, pointwise):
+    return merged(depthwise, pointwise, weight=lambda D, P: torch.einsum("oi,ihw->oiwh", P, D))
+
+
+@wrong("merge", "bias-not-mixed")
+def each_by_itself(depthwise, pointwise):
+    return merged(depthwise, pointwise, bias=lambda P, first, second: P.sum(1) * first + second)
+
+
+wrong_value("bugs", "not-a-number-yet", BUGS | {"B": "ReLU"}, "a word that is not in the list")
+
+
+@wrong("merge", "matrices-in-wrong-order")
+def turned_for_the_bias(depthwise, pointwise):
+    return merged(depthwise, pointwise, bias=lambda P, first, second: P.T @ first + second)

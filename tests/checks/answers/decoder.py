@@ -262,7 +262,7 @@ class Exact(Head):
         return F.interpolate(x, size=first.shape[2:], mode="nearest-exact")
 
 
-@wrong("mlp_decoder", "other-nearest")
+@wrong("mlp_decoder", "means-of-areas")
 class Pooled(Head):
     def enlarge(self, x, first):
         return F.adaptive_avg_pool2d(x, first.shape[2:])
@@ -589,7 +589,7 @@ for kind, style, function in [
     ("numbers-from-one", "plus one", lambda x, size: large(x, size).argmax(1) + 1),
     ("cropped", "factor and cut", lambda x, size: large(x, None, scale_factor=4)[..., : size[0], : size[1]].argmax(1)),
     ("thresholded", "above one half", lambda x, size: large(x, size)[:, 0] > 0.5),
-    ("wrong-dtype", "floats", lambda x, size: enlarged(x, size).float()),
+    ("not-whole-numbers", "floats", lambda x, size: enlarged(x, size).float()),
     ("no-return", "nothing", lambda x, size: None if enlarged(x, size) is None else [][:0] or None),
     ("wrong-type", "array", lambda x, size: enlarged(x, size).numpy()),
     ("changes-input", "in place", lambda x, size: large(x.mul_(2), size).argmax(1)),
@@ -763,3 +763,56 @@ def mean_of_biases(project, fuse):
     matrices, bias = collapsed(project, fuse)
     own = 0 if fuse.bias is None else fuse.bias
     return matrices, (bias - own) / 4 + own
+
+
+# What a reader tried --------------------------------------------------------------------------------------------------
+
+for kind, entry, value in [
+    ("one-digit", "B0, share of 8.4 billion", 0.6),
+    ("one-digit", "B2, share of 62.4 billion", 0.7),
+    ("not-divided", "B2, fuse by B0's", decoder((64, 128, 320, 512), 768)[1]),
+    (
+        "whole-decoders",
+        "B2, fuse by B0's",
+        sum(decoder((64, 128, 320, 512), 768)) / sum(decoder((32, 64, 160, 256), 256)),
+    ),
+    ("whole-decoders", "B2, fuse by B0's", 8.12),
+]:
+    wrong_value("decoder-macs", kind, SHARES | {entry: value}, f"{entry} {value:g} tried")
+
+
+@wrong("class_map", "picture-axis-lost")
+def squeezed(logits, size):
+    return large(logits, size).argmax(1).squeeze()
+
+
+@wrong("class_map", "chosen-before-enlarged")
+def rounded_classes(logits, size):
+    return large(logits.argmax(1, keepdim=True).float(), size).round().long()[:, 0]
+
+
+@wrong("collapse_head", "columns-reversed")
+def columns_turned(project, fuse):
+    return collapsed(project, fuse, pieces=fuse.weight.flatten(1).flip(1).chunk(4, 1))
+
+
+@wrong("collapse_head", "reshaped-not-cut")
+def dealt_out(project, fuse):
+    return collapsed(project, fuse, pieces=list(fuse.weight.reshape(4, len(fuse.weight), -1)))
+
+
+@wrong("collapse_head", "reshaped-not-cut")
+def dealt_out_backwards(project, fuse):
+    return collapsed(project, fuse, pieces=list(fuse.weight.reshape(4, len(fuse.weight), -1).flip(0)))
+
+
+@wrong("collapse_head", "cut-the-wrong-way")
+def rows_cut(project, fuse):
+    return collapsed(project, fuse, pieces=fuse.weight.flatten(1).chunk(4, 0)[::-1])
+
+
+@wrong("collapse_head", "bias-on-the-other-side")
+def bias_from_the_left(project, fuse):
+    pieces = fuse.weight.flatten(1).chunk(4, 1)[::-1]
+    own = 0 if fuse.bias is None else fuse.bias
+    return collapsed(project, fuse, bias=sum(layer.bias @ piece for piece, layer in zip(pieces, project)) + own)

@@ -128,6 +128,12 @@ for kind, entry, value in [
     ("middle-of-a-stamp", "map 3, first column of pixel 10", 153),
     ("padding-of-the-first-only", "map 3, first column of pixel 10", 157),
     ("one-too-many", "map 3, first column of pixel 10", 144),
+    ("first-border-forgotten", "map 3, first column of pixel 10", 148),
+    ("border-added", "map 3, first column of pixel 10", 175),
+    ("too-small", "map 1, one block", 13),
+    ("last-block-only", "map 3, one block a stage", 47),
+    ("a-block-forgotten", "map 3, one block a stage", 71),
+    ("too-large", "map 3, one block a stage", 111),
     ("counted-from-one", "map 3, first column of pixel 10", 129),
     ("block-in-image-pixels", "map 1, one block", 9),
     ("block-forgotten", "map 1, one block", 7),
@@ -1061,3 +1067,77 @@ def unfolded_twice(x, weight, bias, stride, padding):
     kernel = weight.shape[-1]
     windows = F.pad(x, (padding,) * 4).unfold(2, kernel, stride).unfold(3, kernel, stride)
     return torch.einsum("bchwij,ocij->bohw", windows, weight) + bias.view(1, -1, 1, 1)
+
+
+# What a reader tried --------------------------------------------------------------------------------------------------
+
+
+@wrong("out_size", "stride-ignored")
+def side_by_side(n, kernel, stride, padding):
+    return (n + 2 * padding) // kernel
+
+
+@wrong("embed", "rows-guessed")
+def height_by_stride(x, weight, bias, stride, padding):
+    columns = F.unfold(x, weight.shape[-1], stride=stride, padding=padding)
+    return rearrange(weight.flatten(1) @ columns + bias[:, None], "b c (h w) -> b c h w", h=x.shape[2] // stride)
+
+
+@wrong("embed", "map-with-gaps")
+def folded(x, weight, bias, stride, padding):
+    columns = F.unfold(x, weight.shape[-1], stride=stride, padding=padding)
+    return F.fold(weight.flatten(1) @ columns + bias[:, None], x.shape[2:], 1, stride=stride)
+
+
+@right("encoder_loop", "widths that a first run finds")
+class Lazy(nn.Module):
+    def __init__(self, channels, dims, num_layers, block):
+        super().__init__()
+        self.embeddings = nn.ModuleList(
+            nn.LazyConv2d(dim, *patch) for dim, patch in zip(dims, ((7, 4, 3), *((3, 2, 1),) * 3))
+        )
+        self.stages = nn.ModuleList(
+            nn.ModuleList(branch for _ in range(depth) for branch in block(dim)) for dim, depth in zip(dims, num_layers)
+        )
+        self(torch.zeros(1, channels, 32, 32))
+
+    def forward(self, x):
+        maps = []
+        for embedding, branches in zip(self.embeddings, self.stages):
+            x = embedding(x)
+            for branch in branches:
+                x = x + branch(x)
+            maps.append(x)
+        return maps
+
+
+@wrong("encoder_loop", "too-few-maps")
+class ThreeStages(Lazy):
+    def __init__(self, channels, dims, num_layers, block):
+        super().__init__(channels, dims[:3], num_layers, block)
+
+
+@wrong("encoder_loop", "image-padded")
+class PaddedImage(Lazy):
+    def forward(self, x):
+        return super().forward(F.pad(x, (0, -x.shape[3] % 32, 0, -x.shape[2] % 32)))
+
+
+@wrong("encoder_loop", "image-padded")
+class PaddedMaps(Lazy):
+    def forward(self, x):
+        maps = []
+        for embedding, branches in zip(self.embeddings, self.stages):
+            x = embedding(F.pad(x, (0, -x.shape[3] % 32, 0, -x.shape[2] % 32)))
+            for branch in branches:
+                x = x + branch(x)
+            maps.append(x)
+        return maps
+
+
+@wrong("encoder_loop", "stride-and-padding-exchanged")
+class InAnotherOrder(Lazy):
+    def __init__(self, channels, dims, num_layers, block):
+        super().__init__(channels, dims, num_layers, block)
+        for embedding in self.embeddings:
+            embedding.stride, embedding.padding = embedding.padding, embedding.stride

@@ -279,7 +279,7 @@ tokens_of("other-activation", silu=lambda t, h, w, a, m, b: b(F.silu(m(to_map(a(
 tokens_of("residual-inside", residual=lambda t, h, w, a, m, b: t + on_tokens(t, h, w, a, m, b))
 tokens_of("rows-and-columns", exchanged=lambda t, h, w, a, m, b: on_tokens(t, w, h, a, m, b))
 tokens_of(
-    "rows-and-columns",
+    "read-by-columns",
     columns=lambda t, h, w, a, m, b: b(
         F.gelu(rearrange(m(rearrange(a(t), "b (w h) c -> b c h w", h=h)), "b c h w -> b (w h) c"))
     ),
@@ -345,6 +345,7 @@ for kind, place, value in [
     ("one-block-only", 3, 25),
     ("one-block-only", 3, 49),
     ("one-axis-only", 3, 9),
+    ("both-sides-of-a-pixel", 5, 5 * 32),
     ("sorts-doubled", 3, 50),
     ("padding-forgotten", 4, 25),
     ("blank-is-one-sort", 4, 0),
@@ -548,3 +549,62 @@ class WideNarrowing(Windows):
 class WideWidening(Windows):
     def __init__(self, *, dim, expansion_factor):
         super().__init__(dim, dim * expansion_factor, 3, 1)
+
+
+# What a reader tried --------------------------------------------------------------------------------------------------
+
+
+def of_slices(x, layers, size, *, before=torch.clone, act=F.gelu, behind=sum):
+    """The sum of the slices' results, with what is changed in it."""
+    widen, depthwise, narrow = layers
+    parts = []
+    for start in range(0, widen.out_channels, size):
+        s = slice(start, start + size)
+        t = before(F.conv2d(x, widen.weight[s], widen.bias[s]))
+        t = F.conv2d(t, depthwise.weight[s], depthwise.bias[s], padding=1, groups=t.shape[1])
+        parts.append(F.conv2d(act(t), narrow.weight[:, s]))
+    return behind(parts) + narrow.bias[:, None, None]
+
+
+@wrong("mix_in_slices", "results-kept")
+def stacked(x, widen, depthwise, narrow, size):
+    return of_slices(x, (widen, depthwise, narrow), size, behind=lambda parts: torch.stack(parts).sum(0))
+
+
+@wrong("mix_in_slices", "gelu-too-early")
+def bent_before_the_window(x, widen, depthwise, narrow, size):
+    return of_slices(x, (widen, depthwise, narrow), size, before=F.gelu, act=torch.clone)
+
+
+@wrong("mix_in_slices", "gelu-twice")
+def bent_twice(x, widen, depthwise, narrow, size):
+    return of_slices(x, (widen, depthwise, narrow), size, before=F.gelu)
+
+
+@wrong("mix_in_slices", "gelu-of-the-sum")
+def bent_in_the_end(x, widen, depthwise, narrow, size):
+    return F.gelu(of_slices(x, (widen, depthwise, narrow), size, act=torch.clone))
+
+
+@wrong("mix_in_slices", "added-to-the-input")
+def with_the_input(x, widen, depthwise, narrow, size):
+    return x + of_slices(x, (widen, depthwise, narrow), size)
+
+
+@wrong("mix_on_tokens", "read-by-columns")
+def by_columns(tokens, height, width, widen, mix, narrow):
+    t = mix(rearrange(widen(tokens), "b (w h) c -> b c h w", h=height))
+    return narrow(F.gelu(rearrange(t, "b c h w -> b (w h) c")))
+
+
+@wrong("mix_on_tokens", "read-by-columns")
+def back_by_columns(tokens, height, width, widen, mix, narrow):
+    t = mix(rearrange(widen(tokens), "b (h w) c -> b c h w", h=height))
+    return narrow(F.gelu(rearrange(t, "b c h w -> b (w h) c")))
+
+
+@wrong("mix_on_tokens", "bias-of-the-mix-forgotten")
+def without_its_bias(tokens, height, width, widen, mix, narrow):
+    t = rearrange(widen(tokens), "b (h w) c -> b c h w", h=height)
+    t = F.conv2d(t, mix.weight, padding=1, groups=t.shape[1])
+    return narrow(F.gelu(rearrange(t, "b c h w -> b (h w) c")))

@@ -261,7 +261,7 @@ def by_where(x):
     return torch.where(flat, 0.0, torch.where(flat, 1.0, variance).sqrt())
 
 
-@right("deviation", "a root of a sum that is far smaller than any pixel")
+@wrong("deviation", "constant-pixel-moved")
 def by_tiny(x):
     return (x.var(1, unbiased=False, keepdim=True) + 1e-30).sqrt()
 
@@ -271,12 +271,12 @@ def naive(x):
     return x.var(1, unbiased=False, keepdim=True).sqrt()
 
 
-@wrong("deviation", "gradient-still-nan")
+@wrong("deviation", "mended-behind-the-root")
 def nan_to_num(x):
     return naive(x).nan_to_num()
 
 
-@wrong("deviation", "gradient-still-nan")
+@wrong("deviation", "mended-behind-the-root")
 def where_once(x):
     variance = x.var(1, unbiased=False, keepdim=True)
     return torch.where(variance == 0, 0.0, variance.sqrt())
@@ -565,3 +565,48 @@ class Looped(nn.Module):
         for branch in self.branches:
             x = branch(x).add(x)
         return x
+
+
+# What a reader tried --------------------------------------------------------------------------------------------------
+
+
+@right("deviation", "with a mask before the root and behind it")
+def masked_twice(x):
+    variance = x.var(1, unbiased=False, keepdim=True)
+    return variance.masked_fill(variance == 0, 1).sqrt() * (variance != 0)
+
+
+@wrong("deviation", "constant-pixel-moved")
+def cut_off_far_below(x):
+    return x.var(1, unbiased=False, keepdim=True).clamp(min=1e-30).sqrt()
+
+
+@wrong("deviation", "in-place")
+def written_into(x):
+    std = x.var(1, unbiased=False, keepdim=True).sqrt()
+    std[std == 0] = 0
+    return std
+
+
+@wrong("layer_norm", "nan-hidden")
+class Tidy(Norm):
+    def forward(self, x):
+        return super().forward(x).nan_to_num()
+
+
+@wrong("block", "same-branch-twice")
+class AroundOne(WithPreNorm):
+    def __init__(self, dim, attention, feed_forward):
+        super().__init__(dim, attention, attention)
+
+
+@wrong("block", "branches-not-kept")
+class OneInATuple(TwoBranches):
+    def __init__(self, dim, attention, feed_forward):
+        super().__init__(dim, attention, nn.Identity())
+        del self.f
+        self.hidden = (feed_forward,)
+
+    def forward(self, x):
+        x = x + self.a(self.n(x))
+        return x + self.hidden[0](self.m(x))
