@@ -65,6 +65,7 @@ predictions(
         "pixels right": Quantity(
             (_RIGHT + _REST) / _ALL,
             {
+                "one-kind-of-mistake": (1 - _MISSED / _ALL, 1 - _CLAIMED / _ALL),
                 "healthy-forgotten": _RIGHT / _ALL,
                 "rust-forgotten": _REST / _ALL,
                 "wrong-not-right": (_MISSED + _CLAIMED) / _ALL,
@@ -100,6 +101,7 @@ predictions(
         "healthy-forgotten": "A pixel without rust that is not called rust is right too. How many are these?",
         "rust-forgotten": "Rust that is called so is right too. How many pixels are these?",
         "wrong-not-right": "That is the share of the wrong pixels. Which one is asked for?",
+        "one-kind-of-mistake": "A pixel can be wrong in two ways. Which way have you left out?",
         "mean-over-classes": "That is a mean over two classes. Over what does this entry take its share?",
         "claimed-still-wrong": "Pixels that were called rust by mistake are called something else now. Is it right?",
         "rust-still-right": "The rust itself is not claimed any more. Is it right or wrong now?",

@@ -484,7 +484,7 @@ for letter, word in (
     ("G", "statistics"),
 ):
     wrong_value("checkpoints", f"not-{letter.lower()}", KEY | {letter: word}, f"{letter} {word}")
-wrong_value("checkpoints", "not-a-number-yet", KEY | {"A": "batch norm"}, "a word of one's own")
+wrong_value("checkpoints", "no-such-word", KEY | {"A": "batch norm"}, "a word of one's own")
 wrong_value("checkpoints", "entries-missing", {"A": "statistics"}, "one alone")
 wrong_value("checkpoints", "wrong-type", list(KEY.values()), "a list")
 
