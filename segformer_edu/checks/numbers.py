@@ -28,7 +28,6 @@ __all__ = [
 
 WORDS = {
     "not-a-number-yet": "Which type of value does the stub ask for?",
-    "no-such-word": "Which of the listed words do you mean? Is yours written in the same letters?",
     "entries-missing": "Compare the names of your entries with those of the stub.",
     "macs-doubled": "A multiplication together with its addition is one MAC. What did you count?",
     "swapped": "The number is right for another entry. Which one asks for what?",
@@ -39,6 +38,7 @@ WORDS = {
     "inverted": "What is divided by what?",
     "too-large": "Yours is too large. Which factor have you multiplied by that does not belong?",
     "too-small": "Yours is too small. Which factor have you left out, or divided by?",
+    "no-such-word": "Which of the listed words do you mean? Is yours written in the same letters?",
     "other-choice": "Try it: which experiment of a line or two decides between the choices?",
 }
 """Kinds that every prediction has, and their hints."""

@@ -1082,7 +1082,8 @@ def _accumulated(
     log: list[int] = []  # how many pictures went forwards; −1 for each time backwards
     _logged(look, answer, model, images, masks, parts, log)
     most = -(-len(images) // parts)
-    if max(log, default=0) == parts > most and [size for size in log if size > 0] == list(map(len, images.split(parts))):
+    sizes = [step for step in log if step > 0]
+    if max(sizes, default=0) == parts > most and sizes == [len(part) for part in images.split(parts)]:
         look.wrong("size-not-number", f"{len(images)} pictures in {parts} parts: the model saw {max(log)} at once.")
     if max(log, default=0) > most:
         look.wrong("whole-at-once", f"{max(log)} pictures at once, and {most} were allowed.")

@@ -28,8 +28,8 @@ DROP_HINTS = {
     "average?",
     "scaled-by-the-rate": "What stays was enlarged by a wrong factor. Which share of the samples stays?",
     "kept-and-dropped": "As many stay as should go. Is the probability that of leaving out or of keeping?",
-    "number-fixed": "Of a batch of one, the single sample has always the same fate. What is drawn: which samples go, or "
-    "for each whether it goes?",
+    "number-fixed": "Of a batch of one, the single sample has always the same fate. What is drawn: which samples go, "
+    "or for each whether it goes?",
     "rate-ignored": "The share that is left out does not follow the argument. Where does it go?",
     "never-drops": "Nothing is left out while training. What is compared with the rate?",
     "always-drops": "Everything is left out while training. What is compared with the rate?",
