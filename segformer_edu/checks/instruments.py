@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import wraps
 from itertools import chain, product
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import nn
 
 from segformer_edu.checks._candidates import tell
 from segformer_edu.checks.core import Failure, Look, close, exercise, random
-from segformer_edu.checks.numbers import Quantity, predictions, puzzle_of
+from segformer_edu.checks.numbers import Quantity, plain, predictions, puzzle_of
 from segformer_edu.data.labels import VOID
 
 Tensor = torch.Tensor
@@ -103,6 +104,8 @@ FIELD_HINTS = {
     "colours-left": "There are three fields, one for each colour. How does one number for each pixel come out?",
     "pictures-left": "There is a field for each picture. How are several made into one?",
     "unit-changed": "The gradient is that of something made of the channels. Of which numbers does the text take it?",
+    "gradients-left": "After the call a gradient is left, or a picture asks for one. Which way to compute a gradient "
+    "hands it back, and stores it nowhere?",
     "logarithm-taken": "That is the field as it is drawn. Who takes the logarithm in this chapter?",
 }
 
@@ -275,8 +278,7 @@ def effective_field(look: Look, answer: Any) -> None:
     """Check `effective_field(model, images)`, a function."""
     look.exists(answer)
     torch.manual_seed(3)
-    model = Unit()
-    images = random(2, 3, 9, 14)
+    model, images = Unit(), random(2, 3, 9, 14)
     g = gradients(model, images, 2, 3)
     yours = look.output(answer, model, images.clone(), dtype=None).detach().double()
     look.done("runs")
@@ -293,10 +295,24 @@ def effective_field(look: Look, answer: Any) -> None:
     tell(look, yours, field(g), candidates, "two pictures of 9×14")
     look.done("two pictures")
     other = random(3, 3, 12, 7, seed=4)
-    yours = look.output(answer, model, other.clone(), dtype=None).detach().double()
+    yours = look.output(answer, model, other, dtype=None).detach().double()
     look.shape(yours, (12, 7))
     tell(look, yours, field(gradients(model, other, 3, 2)), _units(model, other, (3, 2)), "three pictures of 12×7")
     look.done("three of another size")
+    _nothing_left(look, answer, model, images.clone())
+
+
+def _nothing_left(look: Look, answer: Callable[..., Any], model: nn.Module, images: Tensor) -> None:
+    """End where the weights or the pictures hold a gradient after the call."""
+    model.zero_grad(set_to_none=True)
+    look.call(answer, model, images)
+    held = [f"`{name}`" for name, weight in model.named_parameters() if weight.grad is not None]
+    if images.grad is not None or images.requires_grad:
+        held.append("`images`")
+    if held:
+        what = "require a gradient" if held == ["`images`"] and images.grad is None else "hold a gradient"
+        look.wrong("gradients-left", f"After the call these {what}: {', '.join(held)}.")
+    look.done("no gradient left behind")
 
 
 # 12.3
@@ -319,6 +335,7 @@ RATE_HINTS = {
     "added up first?",
     "inverted": "A rate is at most 1. What is divided by what?",
     "iou-not-rate": "You compare sets of classes. What does the exercise count: classes or pixels?",
+    "far-pixels-last": "Your list has one number too many, its last one. What does it say, and of which pixels?",
     "too-long": "There are more numbers than distances asked for. Which two do not belong to the list?",
     "rounded-away": "Each rate is 0 or 1. What kind of division makes whole numbers?",
     "void-is-wrong": "Pixels without a class are counted as mistakes. How can a pixel be wrong that has no class?",
@@ -355,6 +372,12 @@ def _rates(prediction: Tensor, masks: Tensor, distance: Tensor) -> tuple[Tensor,
     both = distance[wrong], distance[masks != VOID]
     mistakes, pixels = (found.bincount(minlength=MOST + 2).double() for found in both)
     return mistakes, pixels
+
+
+def _target(prediction: Tensor, masks: Tensor, distance: Tensor) -> Tensor:
+    """Return the rates that are asked for."""
+    mistakes, pixels = _rates(prediction, masks, distance)
+    return (mistakes / pixels.clamp(min=1))[1:-1]
 
 
 def _wrong_rates(prediction: Tensor, masks: Tensor, distance: Tensor) -> Iterator[tuple[str, Tensor]]:
@@ -434,11 +457,14 @@ def _ious(prediction: Tensor, masks: Tensor, distance: Tensor) -> list[Tensor]:
 def error_by_distance(look: Look, answer: Any) -> None:
     """Check `error_by_distance(prediction, masks, distance, most)`, a function."""
     look.exists(answer)
+    answer = _as_tensor(answer)
     given = _street()
     yours = look.output(answer, *(part.clone() for part in given), MOST, dtype=None)
     look.done("runs")
     if yours.is_complex() or yours.dtype == torch.bool:
         look.wrong("wrong-dtype", f"The rates are {yours.dtype}.")
+    if tuple(yours.shape) == (MOST + 1,) and close(yours[:-1].double().nan_to_num(0), _target(*given)):
+        look.wrong("far-pixels-last", f"The result has the shape ({MOST + 1},); its first {MOST} numbers are right.")
     look.shape(
         yours,
         (MOST,),
@@ -447,8 +473,7 @@ def error_by_distance(look: Look, answer: Any) -> None:
     )
     look.side_effects(answer, *(part.clone() for part in given), MOST)
     look.done("shape, no side effects")
-    mistakes, pixels = _rates(*given)
-    target = (mistakes / pixels.clamp(min=1))[1:-1]
+    target, pixels = _target(*given), _rates(*given)[1]
     yours = yours.detach().double()
     if not bool(yours[pixels[1:-1] == 0].isfinite().all()):
         look.wrong("empty-distance", "At a distance without any pixel the rate is NaN or infinite.")
@@ -457,6 +482,19 @@ def error_by_distance(look: Look, answer: Any) -> None:
     _void_at_a_distance(look, answer, *given)
     _no_far_pixel(look, answer, *given)
     look.done("a map without far pixels")
+
+
+def _as_tensor(answer: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that gives a tensor also where the answer gives a list of numbers."""
+
+    @wraps(answer)
+    def made(*given: Any) -> Any:
+        value = answer(*given)
+        rates = [plain(rate) for rate in value] if isinstance(value, list | tuple) else [None]
+        known = rates and all(isinstance(rate, int | float) for rate in rates)
+        return torch.tensor(rates, dtype=torch.float64) if known else value
+
+    return made
 
 
 def _no_far_pixel(look: Look, answer: Callable[..., Any], *given: Tensor) -> None:

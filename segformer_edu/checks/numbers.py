@@ -32,11 +32,13 @@ WORDS = {
     "macs-doubled": "A multiplication together with its addition is one MAC. What did you count?",
     "swapped": "The number is right for another entry. Which one asks for what?",
     "factor-of-thousand": "The digits are right. In which unit is the number asked for?",
+    "per-cent": "Is a fraction asked for, or per cent? How large is the whole then?",
     "not-whole": "Can there be a part of one?",
     "sign-reversed": "Should it grow or shrink? Look at the sign.",
     "inverted": "What is divided by what?",
     "too-large": "Yours is too large. Which factor have you multiplied by that does not belong?",
     "too-small": "Yours is too small. Which factor have you left out, or divided by?",
+    "no-such-word": "Which of the listed words do you mean? Is yours written in the same letters?",
     "other-choice": "Try it: which experiment of a line or two decides between the choices?",
 }
 """Kinds that every prediction has, and their hints."""
@@ -205,6 +207,8 @@ def _how(quantity: Quantity, value: Any, asked: Prediction) -> tuple[str, str]:
         return "sign-reversed", " has the wrong sign."
     if quantity.unit.endswith("MACs") and matches(value, 2 * target, 1e-6):
         return "macs-doubled", " is twice the number."
+    if isinstance(target, float) and 0 < target <= 1 and matches(value, 100 * target, max(quantity.tolerance, 1e-3)):
+        return "per-cent", " is a hundred times too large."
     if target and any(matches(value, target * 10.0**power, 1e-3) for power in (-9, -6, -3, 3, 6, 9)):
         return "factor-of-thousand", " has the right digits."
     if target and target not in (1, -1) and value and matches(1 / value, target, 1e-3):
@@ -224,7 +228,12 @@ def _word(look: Look, quantity: Quantity, value: Any, at: str) -> None:
         value = normal(value)
         unknown = {value} - {normal(word) for word in quantity.choices} if not many else {value}
     if unknown:
-        look.wrong("not-a-number-yet", f"{at}: expected {'some' if many else 'one'} of {', '.join(quantity.choices)}.")
+        words, known = all(isinstance(word, str) for word in unknown), ", ".join(map(repr, quantity.choices))
+        if words and not many:
+            look.wrong("no-such-word", f"{at} is none of the words {known}.")
+        look.wrong(
+            "no-such-word" if words else "not-a-number-yet", f"{at}: expected {'some' if many else 'one'} of {known}."
+        )
     target = frozenset(normal(word) for word in quantity.value) if many else normal(quantity.value)
     if value == target:
         return

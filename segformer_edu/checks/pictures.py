@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from segformer_edu.checks.core import Failure, Look, exercise
@@ -65,6 +66,7 @@ predictions(
         "pixels right": Quantity(
             (_RIGHT + _REST) / _ALL,
             {
+                "one-kind-of-mistake": (1 - _MISSED / _ALL, 1 - _CLAIMED / _ALL),
                 "healthy-forgotten": _RIGHT / _ALL,
                 "rust-forgotten": _REST / _ALL,
                 "wrong-not-right": (_MISSED + _CLAIMED) / _ALL,
@@ -100,6 +102,7 @@ predictions(
         "healthy-forgotten": "A pixel without rust that is not called rust is right too. How many are these?",
         "rust-forgotten": "Rust that is called so is right too. How many pixels are these?",
         "wrong-not-right": "That is the share of the wrong pixels. Which one is asked for?",
+        "one-kind-of-mistake": "A pixel can be wrong in two ways. Which way have you left out?",
         "mean-over-classes": "That is a mean over two classes. Over what does this entry take its share?",
         "claimed-still-wrong": "Pixels that were called rust by mistake are called something else now. Is it right?",
         "rust-still-right": "The rust itself is not claimed any more. Is it right or wrong now?",
@@ -321,6 +324,10 @@ FOLD_HINTS = {
     "training-incomplete": "Pictures are on neither side of a part. Who learns from what does not judge?",
     "wrong-number-of-parts": "How many parts are asked for, and how many are there?",
     "a-side-is-empty": "One side of a part is empty. Are there enough groups in it?",
+    "part-without-brackets": "An expression need not have brackets. What belongs to the group: a part of what the "
+    "expression finds, or all of it?",
+    "other-in-another-run": "In another run of Python the groups come in another order, and so do your parts. Which "
+    "container has no order of its own?",
     "refused-without-need": "These names have groups, and there are enough of them. Which line refuses them, and why?",
     "uneven": "One part has many more groups than another. By how many may they differ at most?",
     "names-not-places": "The sides should hold places in the list. What do yours hold?",
@@ -369,8 +376,15 @@ def folds(look: Look, answer: Any) -> None:
     first, second = (_read(look, answer, NAMES, TOGETHER, 3) for _ in range(2))
     torch.manual_seed(5)
     python_random.seed(5)
+    np.random.seed(5)  # noqa: NPY002
+    state = torch.get_rng_state(), python_random.getstate(), str(np.random.get_state())  # noqa: NPY002
     if first != second or first != _read(look, answer, NAMES, TOGETHER, 3):
         look.wrong("changes-from-call-to-call", "The same call gave two results.")
+    if state[0].ne(torch.get_rng_state()).any() or state[1:] != (
+        python_random.getstate(), str(np.random.get_state())  # noqa: NPY002
+    ):  # fmt: skip
+        look.wrong("draws-random-numbers", "After the call a global generator stands elsewhere than before.")
+    _ordered(look, answer)
     look.done("the same call gives the same parts")
     _other_expression(look, answer)
     for names, count, kind, words in (
@@ -383,6 +397,17 @@ def folds(look: Look, answer: Any) -> None:
         if made.name != "ValueError":
             look.wrong("wrong-error" if kind == "no-group-passes" else kind, f"{words} {made}")
     look.done("errors where no answer is right")
+
+
+def _ordered(look: Look, answer: Callable[..., Any]) -> None:
+    """End where 24 groups are dealt out in the order of a set, which is another one in each run of Python."""
+    names = [f"plant{number}.jpg" for number in range(24)]
+    judges = [sorted(judge) for _, judge in _read(look, answer, names, TOGETHER, 4)]
+    groups = [group_of(name) for name in names]
+    each = [groups.index(group) for group in set(groups)]
+    for dealt in ([each[part::4] for part in range(4)], [each[start : start + 6] for start in range(0, 24, 6)]):
+        if judges == [sorted(part) for part in dealt]:
+            look.wrong("other-in-another-run", "24 groups in 4 parts: they are dealt out in the order of a set.")
 
 
 def _listed(answer: Callable[..., Any]) -> Callable[..., Any]:
@@ -414,6 +439,8 @@ def _read(look: Look, answer: Callable[..., Any], names: Sequence[str], together
     told = f"folds({len(names)} names, {together!r}, {count})"
     given = list(names)
     made = look.attempt(_listed(answer), given, together, count)
+    if isinstance(made, Failure) and made.name == "IndexError" and made.words == "no such group":
+        look.wrong("part-without-brackets", f"{told}: {made}")
     if isinstance(made, Failure) and made.name == "ValueError":
         look.wrong("refused-without-need", f"{told}: {made}")
     made = look.call(_listed(answer), given, together, count, told=told) if isinstance(made, Failure) else made

@@ -30,10 +30,14 @@ PREPARE_HINTS = {
     "std-multiplied": "What happens to the spread: should it become larger or smaller, to become about one?",
     "statistics-swapped": "Which of the two triples is taken off, and which one divides?",
     "mean-added": "White comes out too large. Is the mean added, or taken off?",
+    "deviation-to-a-power": "You divide by a power of the deviation. Which of the two has the unit of the colours: the "
+    "variance or the deviation?",
     "other-statistics": "These are another model family's numbers. Which mean and which deviation do the published "
     "weights expect?",
     "one-mean-for-all": "All three channels are treated alike. Has each colour numbers of its own?",
     "own-statistics": "The numbers depend on what else is in the picture. Whose mean and deviation should be taken?",
+    "other-axis-reversed": "The picture is upside down, or left is right in it. Which axis of the array has the "
+    "colours, and which one do you reverse?",
     "numbers-reordered": "The right numbers stand at wrong pixels. Does a new shape move an axis, or only read the "
     "numbers in their old order?",
     "height-and-width": "The picture is 5 pixels high and 7 wide. What is it now?",
@@ -151,6 +155,11 @@ def _mistaken(
 def _moved(look: Look, picture: np.ndarray, y: torch.Tensor, target: torch.Tensor) -> None:
     """No channel is a factor and a shift of one that went in: perhaps pixels moved, or numbers were cut off."""
     read = torch.from_numpy(picture.copy()).double()  # (H, W, 3)
+    for what, axes in {"rows": [0], "columns": [1], "rows and columns": [0, 1]}.items():
+        fits = [_fit(read.flip(axes).permute(2, 0, 1).flatten(1), channel) for channel in y]
+        if None not in fits:
+            colours = ", ".join(("blue", "green", "red")[fit[0]] for fit in fits if fit)
+            look.wrong("other-axis-reversed", f"The {what} are reversed; the channels are {colours}.")
     for order in ((0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)):
         for sides in ((), (0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2)):
             turned = read.flip(sides).permute(order).reshape(3, -1)
@@ -226,8 +235,8 @@ def _step(sources: Three, factors: Three, shifts: Three) -> str:
             ("std-multiplied", 1 / 255, noughts, over(s)),
             ("statistics-swapped", 1 / 255, s, m),
             ("mean-added", 1 / 255, tuple(-v for v in m), s),
-            ("other-statistics", 1 / 255, m, tuple(v**0.5 for v in s)),
-            ("other-statistics", 1 / 255, m, tuple(v**2 for v in s)),
+            ("deviation-to-a-power", 1 / 255, m, tuple(v**0.5 for v in s)),
+            ("deviation-to-a-power", 1 / 255, m, tuple(v**2 for v in s)),
             ("one-mean-for-all", 1 / 255, (sum(m) / 3,) * 3, (sum(s) / 3,) * 3),
             ("one-mean-for-all", 1 / 255, (sum(m) / 3,) * 3, s),
             ("one-mean-for-all", 1 / 255, m, (sum(s) / 3,) * 3),
@@ -758,7 +767,7 @@ def same_function(look: Look, answer: Any) -> None:
             truth, got = wrong[needed.split(", ")[0]]
             what = f"{'are' if truth else 'are not'} the same function"
             yours = f"yours says {got}" if isinstance(got, bool) else f"yours raises {got}".rstrip(".")
-            seen = f"Of {len(pairs)} pairs {len(wrong)} are judged wrongly."
+            seen = f"{len(wrong)} of {len(pairs)} pairs {'is' if len(wrong) == 1 else 'are'} judged wrongly."
             look.wrong(_raised(kind, got), f"{seen} The two models of one pair {what}, and {yours}.")
     look.done(f"{len(pairs)} pairs of models, {sum(truth for _, truth, _ in pairs)} of them the same")
     if [_verdict(look, answer, models) for _, _, models in pairs] != verdicts:

@@ -60,6 +60,8 @@ LOSS_HINTS = {
     "all-void-not-zero": "No pixel has a class. How large should the loss be then, if nothing can be learned?",
     "logarithm-of-zero": "A model may be very sure. A share of the true class rounds to zero: what is its logarithm, "
     "and which function takes both steps at once?",
+    "not-imported": "A library that the chapter does not use has no name in it. Which function that the chapter uses "
+    "does the same?",
     "fails-on-two-classes": "With another number of classes it fails. Which number is written down?",
 }
 CLASSES = 5
@@ -133,6 +135,8 @@ def _loss(look: Look, answer: Any, logits: torch.Tensor, masks: torch.Tensor, fa
 
 def _loss_failed(look: Look, failure: Failure, logits: torch.Tensor, masks: torch.Tensor, fails: str) -> None:
     """Recognise an exception by its words."""
+    if failure.name == "NameError" and (name := re.match(r"name '(nn|np|math|rearrange|reduce)'", failure.words)):
+        look.could_not_run("not-imported", f"{failure} Perhaps no cell of this chapter imports `{name[1]}`.")
     classes, rows, columns = logits.shape[1:]
     height, width = masks.shape[1:]
     seen = f"With logits {tuple(logits.shape)} and class maps {tuple(masks.shape)}: {failure}"
@@ -774,6 +778,10 @@ CROP_HINTS = {
     "flips-in-turn": "Mirrored and not mirrored take turns, so the next piece can be foretold. Who should decide?",
     "flips-not-half": "Mirrored pieces should be as common as the others. How common are they now?",
     "flip-tied-to-place": "Whether a piece is mirrored follows from its place. Which random number decides it?",
+    "uneven-chances": "Some places come far more often than others. Is a number rounded, or made of several draws? How "
+    "many draws lead to each place?",
+    "small-one-way": "One side alone of a picture is too small, and along the other side not all places come. What "
+    "does your code do with a side that is long enough?",
     "small-picture": "A picture that is smaller than the piece could not be used. What can be put around it?",
     "map-padded-with-a-class": "What was put around the class map is the number of a class. What says that nothing is "
     "there?",
@@ -782,7 +790,9 @@ CROP_HINTS = {
     "padded-without-need": "A piece has a border though the picture is large enough. When is one needed, and how wide?",
     "padded-too-much": "A part of a small picture was lost, and its border is too wide. How many rows are missing?",
 }
-HEIGHT, WIDTH, SIDE, DRAWS = 11, 13, 5, 400
+HEIGHT, WIDTH, SIDE, DRAWS = 11, 13, 5, 2000
+FARTHEST = 90.0
+"""Chi-squared of 6 + 8 degrees of freedom, over rows and columns: a right answer is above it once in 10¹² times."""
 
 
 def _places(height: int, width: int) -> Pair:
@@ -926,10 +936,11 @@ def _chances(look: Look, pieces: list[tuple[int, int, bool]]) -> None:
                    f"{missing[1]}; places are counted from 0.")  # fmt: skip
     if len(flips) == 1:
         look.wrong("always-flips" if True in flips else "never-flips", f"{share:.0%} of the pieces are mirrored.")
-    if not 0.35 < share < 0.65:
+    if not 0.42 < share < 0.58:  # seven standard deviations
         look.wrong("flips-not-half", f"{share:.0%} of the pieces are mirrored.")
     if all(piece[2] != after[2] for piece, after in zip(pieces, pieces[1:])):
         look.wrong("flips-in-turn", f"In {len(pieces)} calls exactly every second piece was mirrored.")
+    _evenly(look, pieces, limits)
     for axis, places in ((0, rows), (1, columns)):
         for place in places:
             seen = {piece[2] for piece in pieces if piece[axis] == place}
@@ -938,13 +949,32 @@ def _chances(look: Look, pieces: list[tuple[int, int, bool]]) -> None:
                            "or never.")  # fmt: skip
 
 
+def _evenly(look: Look, pieces: list[tuple[int, int, bool]], limits: tuple[int, int]) -> None:
+    """End where some places of an axis come more often than chance has it."""
+    apart, words = 0.0, []
+    for axis, (limit, name) in enumerate(zip(limits, ("rows", "columns"))):
+        counts = [sum(piece[axis] == place for piece in pieces) for place in range(limit)]
+        expected = len(pieces) / limit
+        apart += sum((count - expected) ** 2 for count in counts) / expected
+        words.append(f"at the {name} 0 to {limit - 1} {', '.join(map(str, counts))}")
+    if apart > FARTHEST:
+        look.wrong("uneven-chances", f"So many of {len(pieces)} pieces began {' and '.join(words)}.")
+
+
 def _small(look: Look, answer: Any) -> None:
     """Pictures with too few rows, too few columns, too few of both."""
     for height, width in ((3, 11), (11, 3), (2, 3)):
         image, mask = _places(height, width)
-        for _ in range(12):
+        places = set()
+        for _ in range(12 if height < SIDE and width < SIDE else 200):  # one of 7 places misses 200: 3 in 10¹³
             image_part, mask_part = _cut(look, answer, image, mask, SIDE, small=True)
             _padded(look, image_part, mask_part, height, width)
+            rows, columns = (axis[axis > 0].min() for axis in image_part[:2])
+            places.add((int(rows), int(columns)))
+        if len(places) < max(height - SIDE, 0) + max(width - SIDE, 0) + 1:
+            first = sorted(max(place) - 1 for place in places)
+            look.wrong("small-one-way", f"A picture of {height}×{width} pixels, {SIDE}×{SIDE} cut out: along the long "
+                       f"side, in 200 calls, pieces began at {', '.join(map(str, first))} alone.")  # fmt: skip
     image, mask = _places(SIDE, SIDE)
     for _ in range(12):
         image_part, mask_part = _cut(look, answer, image, mask, SIDE)
@@ -1008,6 +1038,8 @@ predictions(
 ACCUMULATE_HINTS = {
     "no-backward": "A weight has no gradient after the call. Which line goes backwards?",
     "whole-at-once": "The model was given more pictures at once than a part has. What was to be spared?",
+    "size-not-number": "Each part has as many pictures as there should be parts. Does your line ask for a number of "
+    "parts, or for the size of one?",
     "graphs-kept": "All parts went forwards before the first one went backwards, so all their graphs were in memory "
     "together. When can a part's graph be given up?",
     "means-averaged": "Each part has the same say. Do the parts have equally many pixels with a class?",
@@ -1050,6 +1082,9 @@ def _accumulated(
     log: list[int] = []  # how many pictures went forwards; −1 for each time backwards
     _logged(look, answer, model, images, masks, parts, log)
     most = -(-len(images) // parts)
+    sizes = [step for step in log if step > 0]
+    if max(sizes, default=0) == parts > most and sizes == [len(part) for part in images.split(parts)]:
+        look.wrong("size-not-number", f"{len(images)} pictures in {parts} parts: the model saw {max(log)} at once.")
     if max(log, default=0) > most:
         look.wrong("whole-at-once", f"{max(log)} pictures at once, and {most} were allowed.")
     waiting = list(itertools.accumulate(1 if step > 0 else -1 for step in log))

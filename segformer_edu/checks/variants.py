@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -28,6 +28,8 @@ DROP_HINTS = {
     "average?",
     "scaled-by-the-rate": "What stays was enlarged by a wrong factor. Which share of the samples stays?",
     "kept-and-dropped": "As many stay as should go. Is the probability that of leaving out or of keeping?",
+    "number-fixed": "Of a batch of one, the single sample has always the same fate. What is drawn: which samples go, "
+    "or for each whether it goes?",
     "rate-ignored": "The share that is left out does not follow the argument. Where does it go?",
     "never-drops": "Nothing is left out while training. What is compared with the rate?",
     "always-drops": "Everything is left out while training. What is compared with the rate?",
@@ -92,6 +94,11 @@ def _in_training(look: Look, modules: Mapping[float, nn.Module], x: torch.Tensor
             _alike(look, module, x, rate)
         _which_factor(look, factors[:, 0, 0, 0], rate, module, x)
     _how_often(look, shares)
+    for rate, module in modules.items():
+        fates = {bool(look.output(module, x[:1]).any()) for _ in range(120)}  # a right answer has one fate once in 10¹⁴
+        if len(fates) == 1:
+            seen = "never" if True in fates else "always"
+            look.wrong("number-fixed", f"With the rate {rate} a batch of one sample is {seen} left out.")
     _drop_gradient(look, modules[0.25], x)
 
 
@@ -167,6 +174,9 @@ def _which_factor(look: Look, factors: torch.Tensor, rate: float, module: nn.Mod
         scaled = close(later, (1 - rate) * x[:60])
         look.wrong("scaled-in-eval" if scaled else "not-scaled", seen)
     if math.isclose(low, 0, abs_tol=1e-6):
+        gone = float((factors.abs() < 1e-6).double().mean())
+        if math.isclose(high, 1 / rate, rel_tol=1e-5) and abs(gone - (1 - rate)) < 0.05:
+            look.wrong("kept-and-dropped", f"{seen} {gone:.1%} are left out.")
         look.wrong("scaled-by-the-rate", seen)
     look.wrong("noise-added", seen)
 
@@ -296,6 +306,8 @@ ATTENTION_HINTS = {
     "map?",
     "reduction-missing": "No convolution shrinks the map. Which of the three, queries, keys and values, come from a "
     "smaller one?",
+    "shrunk-without-weights": "Something without weights shrinks the map: a mean, a maximum, or a choice of pixels. "
+    "What does the released code shrink it by?",
     "norm-missing": "The shrunken map is used as it is. What stands in the released code between the convolution and "
     "the keys?",
     "norm-elsewhere": "The norm is at another place. Which map does it get: the one before or behind the convolution?",
@@ -315,6 +327,8 @@ ATTENTION_HINTS = {
     "activation-added": "Behind the norm something cuts numbers off. What follows it in the released code?",
     "not-shrunk-for-keys": "Keys or values come from the large map. Which map should they be made of?",
     "other-heads": "Each head has other channels. Which channels lie side by side in one head?",
+    "joined-in-memory-order": "Each head is right, and their results were read as a map in the order in which they lie "
+    "in memory. Which axes have to change places before that?",
     "wrong-scale": "The similarities are divided by another number. How many products does one of them add up?",
     "softmax-over-queries": "The shares of one query do not add up to one. Along which axis do the keys lie?",
     "rows-and-columns": "The map was rebuilt with rows and columns exchanged. In which order do the pixels come?",
@@ -418,11 +432,22 @@ def _sorted(
     seen = f"With a ratio of {ratio}: {len(shrinks)} strided convolutions, {len(norms)} norms, linear layers to " + (
         " and ".join(str(len(weight)) for weight, _ in linear) + " channels."
     )
+    if ratio > 1 and not shrinks:
+        _without_weights(look, module, Roles(None, norms[0] if norms else None, linear), ratio)
     _counted(look, seen, len(shrinks), len(norms), rows, ratio)
     placed = sum(w.numel() + b.numel() for w, b in [*shrinks, *norms, *linear])
     if placed != sum(weight.numel() for weight in module.parameters()):
         look.wrong("cannot-place", seen)
     return Roles(shrinks[0] if shrinks else None, norms[0] if norms else None, linear)
+
+
+def _without_weights(look: Look, module: nn.Module, roles: Roles, ratio: int) -> None:
+    """End where the map is shrunk all the same."""
+    x = random(2, DIM, 4, 10)
+    yours = look.output(module, x)
+    for layers, how in itertools.product(_assigned(roles.linear), POOLS):
+        if close(yours, _expected(x, roles, layers, ratio, HEADS, how)):
+            look.wrong("shrunk-without-weights", f"The map is shrunk by {how}.")
 
 
 def _counted(look: Look, seen: str, shrinks: int, norms: int, rows: int, ratio: int) -> None:
@@ -488,6 +513,13 @@ def _normal(x: torch.Tensor, norm: tuple[torch.Tensor, torch.Tensor], how: str =
     return (x - mean) / (variance + 1e-5).sqrt() * weight + bias
 
 
+POOLS: dict[str, Callable[[torch.Tensor, int], torch.Tensor]] = {
+    "means": F.avg_pool2d,
+    "maxima": F.max_pool2d,
+    "leaving out pixels": lambda x, ratio: x[..., ::ratio, ::ratio],
+}
+
+
 def _expected(
     x: torch.Tensor, roles: Roles, layers: Mapping[str, Any], ratio: int, heads: int, mistake: str = ""
 ) -> torch.Tensor:
@@ -495,6 +527,7 @@ def _expected(
     source = _normal(x, roles.norm) if mistake == "norm first" and roles.norm else x
     border = ratio // 2 if mistake == "border" else 0
     small = F.conv2d(source, *roles.shrink, stride=ratio, padding=border) if roles.shrink else source
+    small = POOLS[mistake](source, ratio) if mistake in POOLS else small
     plain = small
     if roles.norm and mistake not in ("norm first", "no norm"):
         small = _normal(small, roles.norm, {"norm map": "map", "norm instance": "instance"}.get(mistake, ""))
@@ -532,6 +565,8 @@ def _mixed(
     out: torch.Tensor = similar.softmax(-2 if mistake == "over queries" else -1) @ v
     if mistake == "not joined":
         return out.reshape(x.shape[0], -1, x.shape[1]).transpose(1, 2).reshape(x.shape)
+    if mistake in ("not turned", "pixels first"):
+        return (out if mistake == "not turned" else out.transpose(1, 2)).reshape(x.shape)
     pixels = "(w h)" if mistake == "rows and columns" else "(h w)"
     layout = "(c heads)" if mistake == "joined otherwise" else layout
     joined: torch.Tensor = rearrange(out, f"b heads {pixels} c -> b {layout} h w", h=x.shape[-2])
@@ -555,6 +590,8 @@ MISTAKES = {
     "both whole": "not-shrunk-for-keys",
     "other heads": "other-heads",
     "not joined": "other-heads",
+    "not turned": "joined-in-memory-order",
+    "pixels first": "joined-in-memory-order",
     "all channels": "wrong-scale",
     "no scale": "wrong-scale",
     "scale up": "wrong-scale",

@@ -802,7 +802,7 @@ for kind, letter, word in [
     ("nothing-wrong-with-c", "c", "softmax"),
     ("not-the-softmax", "d", "scale"),
     ("not-the-join", "e", "rows and columns"),
-    ("not-a-number-yet", "e", "everything"),
+    ("no-such-word", "e", "everything"),
 ]:
     wrong_value("attention bugs", kind, BUGS | {letter: word}, f"{letter} {word}")
 

@@ -694,7 +694,7 @@ for kind, letter, word in [
     ("nothing-wrong", "C", "shared filter"),
     ("not-the-padding", "D", "none"),
     ("not-the-order", "E", "groups"),
-    ("not-a-number-yet", "E", "everything"),
+    ("no-such-word", "E", "everything"),
 ]:
     wrong_value("bugs", kind, BUGS | {letter: word}, f"{letter} {word}")
 

@@ -1010,7 +1010,7 @@ for kind, letter, word in [
     ("not-in-place", "C", "none"),
     ("not-the-list", "D", "shared block"),
     ("not-the-residual", "E", "in place"),
-    ("not-a-number-yet", "E", "everything"),
+    ("no-such-word", "E", "everything"),
 ]:
     wrong_value("stages", kind, FAULTS | {letter: word}, f"{letter} {word}")
 

@@ -368,7 +368,7 @@ for kind, letter, word in [
     ("nothing-wrong-with-c", "c", "order"),
     ("not-the-activation", "d", "none"),
     ("not-the-groups", "e", "width"),
-    ("not-a-number-yet", "e", "all"),
+    ("no-such-word", "e", "all"),
 ]:
     wrong_value("network bugs", kind, BUGS | {letter: word}, f"{letter} {word}")
 

@@ -206,6 +206,24 @@ def no_field(model, images):
     by_picture(model, images)
 
 
+@wrong("effective_field", "gradients-left")
+def through_the_weights(model, images):
+    x = images.clone().requires_grad_()
+    total = 0
+    for channel in centre_of(model(x)).sum(0):
+        x.grad = None
+        channel.backward(retain_graph=True)
+        total = total + x.grad.square().sum(1)
+    return total.mean(0).sqrt()
+
+
+@wrong("effective_field", "gradients-left")
+def pictures_that_ask(model, images):
+    images.requires_grad_()
+    found = [torch.autograd.grad(channel, images, retain_graph=True)[0] for channel in centre_of(model(images)).sum(0)]
+    return torch.stack(found).square().sum((0, 2)).mean(0).sqrt()
+
+
 # 12.3 Right
 
 
@@ -223,6 +241,16 @@ def by_loop(prediction, masks, distance, most):
         at = (distance == step) & (masks != VOID)
         rates.append((prediction[at] != masks[at]).double().mean().item() if at.any() else 0.0)
     return torch.tensor(rates)
+
+
+@right("error_by_distance", "a list of numbers")
+def as_a_list(*given):
+    return by_loop(*given).tolist()
+
+
+@right("error_by_distance", "a list of tensors")
+def as_tensors(*given):
+    return list(by_loop(*given))
 
 
 @right("error_by_distance", "NumPy's histogram")
@@ -305,6 +333,7 @@ RATES = {
         lambda prediction, masks, distance, most: torch.stack(
             [(prediction != masks)[distance == step].double().mean().nan_to_num(0) for step in range(most)]),
     ],
+    "far-pixels-last": [rates_with(lambda m, p: m[1:] / p[1:].clamp(min=1)), rates_with(lambda m, p: m[1:] / p[1:])],
     "too-long": [rates_with(lambda m, p: m / p.clamp(min=1))],
     "share-of-all-mistakes": [rates_with(lambda m, p: m[1:-1] / m.sum()),
                               rates_with(lambda m, p: m[1:-1] / m[1:-1].sum()),

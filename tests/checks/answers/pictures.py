@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 from fractions import Fraction
 
@@ -39,6 +40,8 @@ for entry, kind, values in (
     ("IoU", "overlap-counted-twice", (60 / 180,)),
     ("IoU", "mean-of-the-two", (0.675, 0.45)),
     ("IoU", "accuracy-instead", (0.94,)),
+    ("found", "per-cent", (75,)),
+    ("pixels right", "one-kind-of-mistake", (0.96, 0.98)),
     ("pixels right", "healthy-forgotten", (0.06,)),
     ("pixels right", "rust-forgotten", (0.88,)),
     ("pixels right, no rust claimed at all", "too-large", (0.95,)),
@@ -305,6 +308,22 @@ def drawn(each, count):
     return [order[k::count] for k in range(count)]
 
 
+def seeded(seed, permuted):
+    def dealt(each, count):
+        seed(0)
+        order = [each[int(place)] for place in permuted(len(each))]
+        return [order[k::count] for k in range(count)]
+
+    return dealt
+
+
+SEEDED = (
+    (torch.manual_seed, torch.randperm),
+    (random.seed, lambda count: random.sample(range(count), count)),
+    (np.random.seed, np.random.permutation),
+)
+
+
 def overlapping(each, count):
     return [each[k::count] + each[(k + 1) % count :: count][:1] for k in range(count)]
 
@@ -372,6 +391,13 @@ FOLDS = {
     ],
     "not-pairs": [folds_with(made=lambda names, groups, held: [j for _, j in judged_by(names, groups, held)])],
     "changes-from-call-to-call": [folds_with(dealt=drawn)],
+    "draws-random-numbers": [folds_with(dealt=seeded(*both)) for both in SEEDED],
+    "part-without-brackets": [folds_with(lambda names, together: [re.search(together, name)[1] for name in names])],
+    "other-in-another-run": [
+        folds_with(dealt=lambda each, count: [list(set(each))[k::count] for k in range(count)]),
+        folds_with(dealt=lambda each, count: np.array_split(list(set(each)), count)),
+        folds_with(dealt=lambda each, count: [list({*each})[k::count] for k in range(count)]),
+    ],
     "no-group-passes": [folds_with(lenient)],
     "wrong-error": [folds_with(unguarded)],
     "expression-fixed": [folds_with(lambda names, together: groups_of(names, r"plant\d+"))],

@@ -87,7 +87,8 @@ for kind, style, answer in (
     ("statistics-swapped", "", steps(255, STD, MEAN)),
     ("mean-added", "", lambda p: (rgb(p) / 255 + three(MEAN)) / three(STD)),
     ("other-statistics", "halves", steps(255, (0.5,) * 3, (0.5,) * 3)),
-    ("other-statistics", "variance", steps(255, MEAN, tuple(s**2 for s in STD))),
+    ("deviation-to-a-power", "root", steps(255, MEAN, tuple(s**0.5 for s in STD))),
+    ("deviation-to-a-power", "variance", steps(255, MEAN, tuple(s**2 for s in STD))),
     ("other-statistics", "TensorFlow's", lambda p: rgb(p) / 127.5 - 1),
     (
         "other-statistics",
@@ -108,8 +109,10 @@ for kind, style, answer in (
         "view of red green blue",
         lambda p: steps(source=lambda p: torch.tensor(p[..., ::-1].copy()).reshape(1, 3, *p.shape[:2]).float())(p),
     ),
+    ("other-axis-reversed", "first axis", lambda p: normalize(torch.tensor(p[::-1] / 255).permute(2, 0, 1)[None])),
+    ("other-axis-reversed", "columns", lambda p: normalize(torch.tensor(p[:, ::-1] / 255).permute(2, 0, 1)[None])),
     (
-        "numbers-reordered",
+        "other-axis-reversed",
         "whole array turned",
         lambda p: steps(source=lambda p: torch.tensor(p[::-1, :, ::-1].copy()).permute(2, 0, 1)[None].float())(p),
     ),
@@ -484,7 +487,7 @@ for letter, word in (
     ("G", "statistics"),
 ):
     wrong_value("checkpoints", f"not-{letter.lower()}", KEY | {letter: word}, f"{letter} {word}")
-wrong_value("checkpoints", "not-a-number-yet", KEY | {"A": "batch norm"}, "a word of one's own")
+wrong_value("checkpoints", "no-such-word", KEY | {"A": "batch norm"}, "a word of one's own")
 wrong_value("checkpoints", "entries-missing", {"A": "statistics"}, "one alone")
 wrong_value("checkpoints", "wrong-type", list(KEY.values()), "a list")
 

@@ -236,6 +236,7 @@ for entry, kind, value in (
     ("three and three", "coin", 1 / 64),
     ("three and three", "orders-inside", 1 / 720),
     ("three and three", "both-ends", 0.1),
+    ("three and three", "per-cent", 5),
     ("three and three", "ways-not-chance", 20),
     ("four and four", "coin", 1 / 16),
     ("four and four", "both-ends", 1 / 35),

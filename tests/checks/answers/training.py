@@ -304,6 +304,11 @@ def one_argument(logits):
     return logits.mean()
 
 
+@wrong("segmentation_loss", "not-imported", outcome="could not run")
+def with_a_layer(logits, masks):
+    return loss_of(nn.Upsample(size=masks.shape[-2:], mode="bilinear")(logits), masks)  # noqa: F821
+
+
 # 7.2 Right ------------------------------------------------------------------------------------------------------------
 
 
@@ -639,6 +644,16 @@ crop("padded-without-need", "always_padded", pad=lambda i, m, s: (F.pad(i, (2,) 
 crop("padded-too-much", "both_sides", pad=lambda i, m, s: tuple(
     F.pad(t, (0, max(s - m.shape[1], 0)) + (2 * max(s - m.shape[0], 0),) * 2, value=v)
     for t, v in ((i, 0), (m, 255))))  # fmt: skip
+crop("flips-not-half", "two_of_five", flip=lambda i, m: (
+    (i.flip(-1), m.flip(-1)) if torch.rand(()) < 0.4 else (i, m)))  # fmt: skip
+crop("uneven-chances", "rounded", place=lambda h, w, s: (
+    round(torch.rand(()).item() * (h - s)), round(torch.rand(()).item() * (w - s))))  # fmt: skip
+crop("uneven-chances", "rounded_rows", place=lambda h, w, s: (
+    round(torch.rand(()).item() * (h - s)), int(torch.randint(w - s + 1, ()))))  # fmt: skip
+crop("uneven-chances", "mean_of_two", place=lambda h, w, s: (
+    int(torch.rand(2).mean() * (h - s + 1)), int(torch.rand(2).mean() * (w - s + 1))))  # fmt: skip
+crop("small-one-way", "negative_border", pad=lambda i, m, s: (i, m) if min(m.shape) >= s else tuple(
+    F.pad(t, (0, s - m.shape[1], 0, s - m.shape[0]), value=v) for t, v in ((i, 0), (m, 255))))  # fmt: skip
 
 
 @wrong("crop_and_flip", "flip-tied-to-place")
@@ -712,7 +727,7 @@ for kind, letter, word in [
     ("not-the-softmax", "D", "none"),
     ("not-the-choice", "E", "none"),
     ("not-the-choice", "E", "stays in evaluation"),
-    ("not-a-number-yet", "E", "overfits"),
+    ("no-such-word", "E", "overfits"),
 ]:
     wrong_value("loops", kind, LOOPS | {letter: word}, f"{letter} {word}")
 
@@ -794,6 +809,19 @@ def sums_alone(model, images, masks, parts):
 @wrong("accumulate", "whole-at-once")
 def whole(model, images, masks, parts):
     librarys(model(images), masks).backward()
+
+
+@wrong("accumulate", "size-not-number")
+def split_into_sizes(model, images, masks, parts):
+    for x, y in zip(images.split(parts), masks.split(parts)):
+        (librarys(model(x), y) * (y != 255).sum() / (masks != 255).sum()).backward()
+
+
+@wrong("accumulate", "size-not-number")
+def steps_of_parts(model, images, masks, parts):
+    for start in range(0, len(images), parts):
+        x, y = images[start : start + parts], masks[start : start + parts]
+        (librarys(model(x), y) * (y != 255).sum() / (masks != 255).sum()).backward()
 
 
 @wrong("accumulate", "graphs-kept")

@@ -116,6 +116,12 @@ drop("scaled-by-the-rate", "divided_by_rate", scale=lambda self: 1 / self.rate i
 drop("scaled-by-the-rate", "multiplied", scale=lambda self: 1 - self.rate)
 drop("scaled-by-the-rate", "twice", scale=lambda self: 1 / (1 - self.rate) ** 2 if self.rate < 1 else 1)
 drop("kept-and-dropped", "keeps_rate", kept=lambda self, x: torch.rand(self.shape(x)) < self.rate)
+drop("kept-and-dropped", "keeps_and_divides_by_rate", kept=lambda self, x: torch.rand(self.shape(x)) < self.rate,
+     scale=lambda self: 1 / self.rate if self.rate else 1)  # fmt: skip
+drop("number-fixed", "exactly_so_many", kept=lambda self, x: torch.where(
+    torch.randperm(len(x)) < round(self.rate * len(x)), 0.0, 1.0).view(self.shape(x)))  # fmt: skip
+drop("number-fixed", "shuffled", kept=lambda self, x: (
+    torch.arange(len(x)) >= self.rate * len(x))[torch.randperm(len(x))].view(self.shape(x)))  # fmt: skip
 drop("rate-ignored", "half", kept=lambda self, x: torch.rand(self.shape(x)) < 0.5)
 drop("rate-ignored", "normal_numbers", kept=lambda self, x: torch.randn(self.shape(x)) >= self.rate)
 drop("never-drops", "identity", forward=lambda self, x: x)
@@ -396,8 +402,12 @@ attention("norm-on-one-half", "values_plain", keys_values=lambda self, x: (
     self.kv(self.small(x))[:, : self.dim], self.kv(self.shrink(x))[:, self.dim :]))  # fmt: skip
 attention("too-many-norms", "norm_after_too", make=lambda self: setattr(self, "norm2", se.LayerNorm2d(self.dim)))
 attention("shrunk-twice", "two", make=lambda self: setattr(self, "again", nn.Conv2d(self.dim, self.dim, 2, 2)))
-attention("reduction-missing", "pooled", make=lambda self: setattr(
+attention("shrunk-without-weights", "pooled", make=lambda self: setattr(
     self, "shrink", nn.AvgPool2d(self.ratio) if self.ratio > 1 else nn.Identity()))  # fmt: skip
+attention("shrunk-without-weights", "largest", make=lambda self: setattr(self, "shrink", nn.Identity()),
+          small=lambda self, x: self.norm(F.max_pool2d(x, self.ratio) if self.ratio > 1 else x))  # fmt: skip
+attention("shrunk-without-weights", "every_second_pixel", make=lambda self: setattr(self, "shrink", nn.Identity()),
+          small=lambda self, x: self.norm(x[..., :: self.ratio, :: self.ratio]))  # fmt: skip
 attention("reduction-missing", "not_shrunk", make=lambda self: setattr(self, "shrink", nn.Identity()))
 attention("reduction-at-one", "always", make=with_shrink_always)
 attention("norm-at-one", "norm_always", make=with_norm_always)
@@ -408,6 +418,8 @@ attention("other-heads", "c_heads", heads_of=lambda self, t: rearrange(t, "b (c 
           joined=lambda self, out, x: rearrange(out, "b a (h w) c -> b (c a) h w", h=x.shape[2]))  # fmt: skip
 attention("other-heads", "not_joined", joined=lambda self, out, x: out.reshape(
     len(x), -1, x.shape[1]).transpose(1, 2).reshape(x.shape))  # fmt: skip
+attention("joined-in-memory-order", "reshaped", joined=lambda self, out, x: out.reshape(x.shape))
+attention("joined-in-memory-order", "pixels_first", joined=lambda self, out, x: out.transpose(1, 2).reshape(x.shape))
 attention("wrong-scale", "all_channels", attend=scaled(lambda c, dim: dim**-0.5))
 attention("wrong-scale", "none", attend=scaled(lambda c, dim: 1.0))
 attention("wrong-scale", "no_root", attend=scaled(lambda c, dim: 1 / c))
@@ -489,7 +501,7 @@ for kind, name, word in [
     ("not-the-upsampling", "upsampled before the projection", "other"),
     ("not-the-upsampling", "upsampled before the projection", "close"),
     ("not-the-heads", "heads permuted in to_q and to_kv alone", "exact"),
-    ("not-a-number-yet", "GELU by tanh", "perhaps"),
+    ("no-such-word", "GELU by tanh", "perhaps"),
 ]:
     wrong_value("copies", kind, COPIES | {name: word}, f"{name} {word}")
 
