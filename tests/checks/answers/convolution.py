@@ -996,7 +996,7 @@ def each_by_itself(depthwise, pointwise):
     return merged(depthwise, pointwise, bias=lambda P, first, second: P.sum(1) * first + second)
 
 
-wrong_value("bugs", "not-a-number-yet", BUGS | {"B": "ReLU"}, "a word that is not in the list")
+wrong_value("bugs", "no-such-word", BUGS | {"B": "ReLU"}, "a word that is not in the list")
 
 
 @wrong("merge", "matrices-in-wrong-order")
