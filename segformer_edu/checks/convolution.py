@@ -515,7 +515,7 @@ MERGE_HINTS = {
     "one-bias-lost": "One part has a bias, the other one has none. What is left of that bias in the merged layer?",
     "height-and-width": "Each window is mirrored at its diagonal. In which order do the last two axes of a weight "
     "stand?",
-    "bias-not-mixed": "Each result has heard of one first bias alone. How many channels does the second part mix?",
+    "bias-not-mixed": "Each result depends on one first bias alone. How many channels does the second part mix?",
     "bias-invented": "Neither part has a bias. Should the merged layer add one?",
     "stride-lost": "The two parts make a smaller map than yours. Which argument says how far the window moves?",
     "padding-lost": "The two parts make a larger map than yours. Which argument says how wide the border is?",

@@ -96,7 +96,7 @@ def mlp_decoder(look: Look, answer: Any) -> None:
     _scores(look, joined, row)
     look.done("linear but for biases")
     matrices, bias = _read(look, module)
-    look.done("all four maps heard, pixel by pixel")
+    look.done("all four maps count, pixel by pixel")
     _enlarged(look, module, matrices, bias)
     look.done("way of enlarging")
     _layers(look, module, matrices)
