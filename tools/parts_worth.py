@@ -34,7 +34,7 @@ from segformer_edu.training import evaluate, fit
 from segformer_edu.training.plans import OURS, balanced_weights
 
 CROP = (128, 160)
-EPOCHS = 16
+EPOCHS = 12
 SEEDS = (0, 1, 2)
 SIZES = {"128×160": (128, 160), "256×320": (256, 320), "360×480": None}
 """At which the pictures of val are shown: a whole picture in the size of a training crop, larger, and as it is."""
