@@ -1041,7 +1041,7 @@ class Memory(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.largest, self.peak, self.maker = 0, 0, ""
-        self._alive: dict[int, tuple[weakref.ref[torch.Tensor], int]] = {}
+        self._alive: dict[int, tuple[list[weakref.ref[torch.Tensor]], int]] = {}
 
     @property
     def joined(self) -> bool:
@@ -1056,8 +1056,11 @@ class Memory(TorchDispatchMode):
                 if tensor.numel() > self.largest:
                     self.largest, self.maker = tensor.numel(), str(func)
                 storage = tensor.untyped_storage()
-                self._alive[storage.data_ptr()] = weakref.ref(tensor), storage.nbytes() // tensor.element_size()
-        self._alive = {place: (ref, size) for place, (ref, size) in self._alive.items() if ref() is not None}
+                known, _ = self._alive.get(storage.data_ptr(), ([], 0))  # a view keeps all that it is a view of
+                size = storage.nbytes() // tensor.element_size()
+                self._alive[storage.data_ptr()] = [*known, weakref.ref(tensor)], size
+        living = {place: ([ref for ref in refs if ref() is not None], n) for place, (refs, n) in self._alive.items()}
+        self._alive = {place: (refs, size) for place, (refs, size) in living.items() if refs}
         self.peak = max(self.peak, sum(size for _, size in self._alive.values()))
         return result
 
@@ -1091,6 +1094,14 @@ def _remembered(look: Look, answer: Any) -> None:
     if memory.largest > 3 * 30 * 6:  # a copy of keys or values has fewer
         kind = "results-kept" if memory.joined else "block-ignored"
         look.wrong(kind, f"{seen}; a block of similarities has {30 * 6}.")
+    q, peaks = random(90, 1), []
+    for count in (60, 120):
+        with Memory() as memory, torch.no_grad():
+            look.output(answer, q, k[:count], v[:count], 6)
+        peaks.append(memory.peak)
+    if (more := peaks[1] - peaks[0]) > 600:  # 60 for each copy of keys or values; 10 blocks leave 90 numbers each
+        seen = f"With 90 queries and 120 keys in place of 60, {more} numbers more are held at one time."
+        look.wrong("results-kept", seen)
 
 
 # Warm-ups

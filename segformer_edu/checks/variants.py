@@ -746,7 +746,7 @@ predictions(
 
 # Warm-ups
 
-KV = torch.arange(8.0).reshape(1, 4, 1, 2)
+KV = torch.arange(16.0).reshape(2, 4, 1, 2)
 
 puzzle_of(
     "keys and values",
@@ -768,6 +768,14 @@ puzzle_of(
         "side-by-side": (
             lambda: torch.cat(KV.chunk(2, dim=1)),
             "Both lie along the batch. How does a new axis come into being?",
+        ),
+        "pictures-first": (
+            lambda: torch.stack(KV.chunk(2, dim=1), dim=1),
+            "The first axis counts the pictures. Which axis should tell keys from values?",
+        ),
+        "split-along-the-batch": (
+            lambda: torch.stack(KV.chunk(2, dim=0)),
+            "The pictures were split. Along which axis do the channels lie?",
         ),
     },
 )

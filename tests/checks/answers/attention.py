@@ -1048,6 +1048,19 @@ def joined_in_the_end(q, k, v, size):
     return sum(share[:, None] * result for share, result in zip(torch.stack(logs).softmax(0), results))
 
 
+@wrong("attend_in_blocks", "results-kept")
+def summed_in_the_end(q, k, v, size):
+    results, logs = [], []
+    for keys, values in zip(k.split(size), v.split(size)):
+        similarities = q @ keys.T / q.shape[1] ** 0.5
+        results.append((similarities.softmax(1) @ values)[:, :])
+        logs.append(similarities.logsumexp(1)[:, None])
+    total = logs[0]
+    for log in logs[1:]:
+        total = torch.logaddexp(total, log)
+    return sum((log - total).exp() * result for log, result in zip(logs, results))
+
+
 @wrong("attend_in_blocks", "cut-off")
 def cut_off(q, k, v, size):
     above = below = 0

@@ -571,6 +571,16 @@ def stacked(x, widen, depthwise, narrow, size):
     return of_slices(x, (widen, depthwise, narrow), size, behind=lambda parts: torch.stack(parts).sum(0))
 
 
+@wrong("mix_in_slices", "results-kept")
+def listed(x, widen, depthwise, narrow, size):
+    return of_slices(x, (widen, depthwise, narrow), size, behind=sum)
+
+
+@wrong("mix_in_slices", "results-kept")
+def listed_as_views(x, widen, depthwise, narrow, size):
+    return of_slices(x, (widen, depthwise, narrow), size, behind=lambda parts: sum(part[:, :] for part in parts))
+
+
 @wrong("mix_in_slices", "gelu-too-early")
 def bent_before_the_window(x, widen, depthwise, narrow, size):
     return of_slices(x, (widen, depthwise, narrow), size, before=F.gelu, act=torch.clone)

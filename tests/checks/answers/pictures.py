@@ -155,6 +155,12 @@ WORST = {
     "ties-turned-round": [
         lambda predictions, masks, count: [place for _, place in sorted(
             ((share(*pair), place) for place, pair in enumerate(zip(predictions, masks))), reverse=True)[:count]],
+        lambda predictions, masks, count: torch.tensor(
+            [share(*pair) for pair in zip(predictions, masks)]).argsort(descending=True)[:count].tolist(),
+        lambda predictions, masks, count: np.argsort(
+            -np.array([share(*pair) for pair in zip(predictions, masks)]))[:count].tolist(),
+        lambda predictions, masks, count: torch.tensor(
+            [share(*pair) for pair in zip(predictions, masks)]).topk(count).indices.tolist(),
     ],
     "first-of-all": [lambda predictions, masks, count: list(range(count))],
 }  # fmt: skip

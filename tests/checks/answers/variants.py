@@ -507,13 +507,15 @@ for kind, name, word in [
 
 # Warm-ups -------------------------------------------------------------------------------------------------------------
 
-kv = torch.arange(8.0).reshape(1, 4, 1, 2)
+kv = torch.arange(16.0).reshape(2, 4, 1, 2)
 right_value("keys and values", "chunk", torch.stack(kv.chunk(2, 1)))
-right_value("keys and values", "view", kv.view(1, 2, 2, 1, 2).movedim(1, 0))
+right_value("keys and values", "view", kv.view(2, 2, 2, 1, 2).movedim(1, 0))
 wrong_value("keys and values", "halves-exchanged", torch.stack([kv[:, 2:], kv[:, :2]]))
 wrong_value("keys and values", "halves-interleaved", torch.stack([kv[:, ::2], kv[:, 1::2]]))
 wrong_value("keys and values", "split-along-the-width", torch.stack(kv.chunk(2, 3)))
 wrong_value("keys and values", "side-by-side", torch.cat(kv.chunk(2, 1)))
+wrong_value("keys and values", "pictures-first", kv.reshape(2, 2, 2, 1, 2))
+wrong_value("keys and values", "split-along-the-batch", torch.stack(kv.chunk(2)))
 
 branch, kept = torch.arange(1.0, 10).reshape(3, 3), torch.tensor([1.0, 0, 1])
 right_value("left out", "broadcast", branch * kept[:, None] / 0.75)
