@@ -54,6 +54,12 @@ EXPERIMENTS = {
     **{f"{name}-full": f"--from runs/{name}/model {WHOLE}" for name in ("b0-60", "small-60", "b0", "small")},
     **{f"{name}-dusk": f"--model {name} --epochs 60 --validate-every 20 {DUSK}" for name in ("b0", "small")},
     **{
+        f"small-60-{light}{'-dusk' if judge else ''}": f"--model small --epochs 60 --validate-every 20 {judge} --set "
+        + ONE_CHANGED[light]
+        for light in ("no-light", "light-of-the-paper")
+        for judge in ("", DUSK)
+    },
+    **{
         f"{name}{'-dusk' if judge else ''}-{seed}": f"{SHORT} {changes} {judge} --seed {seed}"
         for seed in range(3)
         for name, changes in ONE_CHANGED.items()
