@@ -459,6 +459,7 @@ CLASS_HINTS = {
     "size-ignored": "The result does not follow the size that was asked for. Where does that argument go?",
     "height-and-width": "Height and width have changed places. In which order does a size have them?",
     "numbers-from-one": "The classes are counted from another number. What is the first one called?",
+    "scores-rounded": "Scores became whole numbers, and many are equal then. Which of two equal ones wins?",
     "cropped": "The map was enlarged by a factor and then cut. What does that do to the places of its outlines?",
     "thresholded": "Only one class is compared with a bound. With what should a score be compared?",
 }
@@ -554,6 +555,8 @@ def _class_values(
         ("shares-first", large(x=logits.softmax(1)).argmax(1)),
         ("shares-first", large(x=logits.sigmoid()).argmax(1)),
         ("shares-first", large(x=logits.log_softmax(1)).argmax(1)),
+        ("scores-rounded", large().round().argmax(1)),
+        ("scores-rounded", large().long().argmax(1)),
         ("enlarged-twice", large(x=four).argmax(1)),
         ("smallest-chosen", large().argmin(1)),
         ("scores-not-classes", large().amax(1)),

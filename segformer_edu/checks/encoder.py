@@ -237,6 +237,7 @@ EMBED_HINTS = {
     "weights-shuffled": "The axes of the weight have been reshaped and not reordered. Which axis must stay in front?",
     "bias-forgotten": "What comes out for an image of zeros?",
     "one-bias-for-all": "All the channels get the same number. How many biases are there?",
+    "biases-joined": "Each channel gets the sum of all biases. Which one is its own?",
     "bias-added-twice": "The bias is added more than once. Where does it come in?",
     "padding-forgotten": "The border is missing. Which of the two steps looks at the image's edge?",
     "padding-on-one-side": "Two sides of the map have a border, and two have none. How many ends has a row?",
@@ -388,6 +389,7 @@ def _embedded(look: Look, yours: torch.Tensor, args: Embedding, told: str, answe
         "bias-forgotten": target - bias[:, None, None],
         "bias-added-twice": target + bias[:, None, None],
         "one-bias-for-all": target - bias[:, None, None] + bias[0],
+        "biases-joined": target - bias[:, None, None] + bias.sum(),
         "channels-left-last": flat.transpose(1, 2).reshape(target.shape),
         "height-and-width": flat.reshape(len(x), outputs, width, height).transpose(2, 3),
     }

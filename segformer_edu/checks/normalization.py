@@ -745,6 +745,14 @@ puzzle_of(
             "The sum of each pixel was taken off. What makes a mean of it?",
         ),
         "divided": (lambda: _PIXELS / _PIXELS.mean(0), "Each column has the mean 1. What should it be?"),
+        "spread-taken-too": (
+            lambda: (_PIXELS - _PIXELS.mean(0)) / _PIXELS.std(0, unbiased=False),
+            "Each column adds up to 0, and all have one spread. Was that asked for, too?",
+        ),
+        "normalised": (
+            lambda: F.layer_norm(_PIXELS.T, (3,)).T,
+            "A whole layer norm was used. Which of its steps is asked for?",
+        ),
     },
 )
 

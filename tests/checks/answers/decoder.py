@@ -791,6 +791,11 @@ def rounded_classes(logits, size):
     return large(logits.argmax(1, keepdim=True).float(), size).round().long()[:, 0]
 
 
+@wrong("class_map", "scores-rounded")
+def rounded_scores(logits, size):
+    return large(logits, size).round().argmax(1)
+
+
 @wrong("collapse_head", "columns-reversed")
 def columns_turned(project, fuse):
     return collapsed(project, fuse, pieces=fuse.weight.flatten(1).flip(1).chunk(4, 1))

@@ -1052,6 +1052,11 @@ def first_bias(x, weight, bias, stride, padding):
     return embedded(x, weight, bias[:1].expand_as(bias), stride, padding)
 
 
+@wrong("embed", "biases-joined")
+def sum_of_biases(x, weight, bias, stride, padding):
+    return embedded(x, weight, bias.sum().expand_as(bias), stride, padding)
+
+
 @right("out_size", "length of a range")
 def ranged(n, kernel, stride, padding):
     return len(range(-padding, n + padding - kernel + 1, stride))

@@ -502,6 +502,8 @@ wrong_value("centre", "other-axis", pixels - pixels.mean(1, keepdim=True))
 wrong_value("centre", "one-mean-for-all", pixels - pixels.mean())
 wrong_value("centre", "mean-itself", pixels.mean(0, keepdim=True))
 wrong_value("centre", "divided", pixels / pixels.mean(0))
+wrong_value("centre", "normalised", F.layer_norm(pixels.T, (3,)).T)
+wrong_value("centre", "spread-taken-too", (pixels - pixels.mean(0)) / pixels.std(0, unbiased=False))
 wrong_value("centre", "sign-reversed", pixels.mean(0) - pixels)
 
 right_value("spread", "std", pixels.std(0, correction=0, keepdim=True))
