@@ -750,7 +750,7 @@ puzzle_of(
             "Each column adds up to 0, and all have one spread. Was that asked for, too?",
         ),
         "normalised": (
-            lambda: F.layer_norm(_PIXELS.T, (3,)).T,
+            lambda: nn.functional.layer_norm(_PIXELS.T, (3,)).T,
             "A whole layer norm was used. Which of its steps is asked for?",
         ),
     },
