@@ -34,8 +34,8 @@ no pretrained weights. `load_pretrained("{name}")`
   `segformer-edu evaluate --weights {name} --data camvid --split test`.
 
 **Not to be used** for driving, for surveillance, or for any decision about people. It learned from three drives
-through one English town, two by day and one at dusk, with one camera. Thin things (poles, signs) and rare ones
-(cyclists) are often missed; see the figures by class. Expect much less with other cameras, cities, weather, and at
+through one English town, two by day and one at dusk, with one camera. Poles, signs and pedestrians
+are often missed; see the figures by class. Expect much less with other cameras, cities, weather, and at
 night; chapter 12 measures a part of it.
 
 **Licence.** The weights are this project's own, MIT as its code. CamVid's pictures are not part of it; its authors
