@@ -671,7 +671,8 @@ def _sliced_memory(look: Look, answer: Any) -> None:
             nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden).double(),
             nn.Conv2d(hidden, 2, 1).double(),
         )
-        with Memory() as memory, torch.no_grad():
+        memory = Memory()
+        with memory, torch.no_grad():
             look.output(answer, random(1, 2, 20, 20), *layers, 4)
         return memory
 
