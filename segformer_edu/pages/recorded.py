@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 HERE = (Path("../results"), Path(__file__).resolve().parents[2] / "results")
 """Where results lie beside a chapter, and beside the library in a copy of the repository."""
+SEEDS = 3
+"""Runs on either side that a verdict needs: with three, chance alone separates them once in twenty (chapter 11)."""
 
 
 def recorded(name: str) -> dict[str, Any] | None:
@@ -22,7 +26,7 @@ def recorded(name: str) -> dict[str, Any] | None:
     Returns:
         What the file holds; None where it cannot be read.
 
-    Source: used in chapters 10 and 11.
+    Source: used in chapters 8, 10 and 11.
     """
     here = [folder / f"{name}.json" for folder in HERE if (folder / f"{name}.json").is_file()]
     try:
@@ -31,6 +35,31 @@ def recorded(name: str) -> dict[str, Any] | None:
         print(f"The recorded results, results/{name}.json, cannot be read here: {error}")
         return None
     return found
+
+
+def spread(values: Sequence[float]) -> str:
+    """Return the mean of some runs' figures, and the least and the most of them, in words: "24.4 (22.9 to 25.3)"."""
+    return f"{mean(values):.1f} ({min(values):.1f} to {max(values):.1f})" if values else "no run yet"
+
+
+def verdict(with_it: Sequence[float], without: Sequence[float]) -> str:
+    """Say whether a change helps: whether its worst run is better than the best run without it.
+
+    Args:
+        with_it: a figure of each run with the change; more is better.
+        without: the same of the runs without it.
+
+    Returns:
+        "helps", "harms" (its best run is worse than the worst without), "not told apart" (from chance), or "too few
+        runs" where either side has fewer than ``SEEDS``.
+
+    Source: chapter 11, "How much is chance?"; used in chapters 8 and 11.
+    """
+    if min(len(with_it), len(without)) < SEEDS:
+        return "too few runs"
+    if min(with_it) > max(without):
+        return "helps"
+    return "harms" if max(with_it) < min(without) else "not told apart"
 
 
 def fetched(name: str) -> Any:

@@ -10,7 +10,7 @@ from servers import serving
 
 from segformer_edu.data import download
 from segformer_edu.pages import recorded as module
-from segformer_edu.pages.recorded import recorded
+from segformer_edu.pages.recorded import recorded, spread, verdict
 
 
 @pytest.fixture
@@ -62,3 +62,22 @@ def test_without_a_network_or_an_address(elsewhere, monkeypatch, capsys):
     monkeypatch.setattr(module, "metadata", lambda _: Message())
     assert recorded("runs") is None
     assert "does not know where its repository is" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("with_it", "without", "said"),
+    [
+        ((4, 5, 6), (1, 2, 3), "helps"),
+        ((1, 2, 3), (4, 5, 6), "harms"),
+        ((3, 5, 6), (1, 2, 3), "not told apart"),
+        ((4, 5), (1, 2, 3), "too few runs"),
+        ((4, 5, 6), (), "too few runs"),
+    ],
+)
+def test_a_verdict_needs_every_run(with_it, without, said):
+    assert verdict(with_it, without) == said
+
+
+def test_the_spread_in_words():
+    assert spread([20, 22.06, 30]) == "24.0 (20.0 to 30.0)"
+    assert spread([]) == "no run yet"
