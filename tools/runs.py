@@ -51,7 +51,8 @@ EXPERIMENTS = {
     "small-60": "--model small --epochs 60 --validate-every 20",
     "b0": "--model b0 --epochs 240 --validate-every 20",
     "small": "--model small --epochs 240 --validate-every 20",
-    **{f"{name}-full": f"--from runs/{name}/model {WHOLE}" for name in ("b0-60", "small-60", "b0", "small")},
+    "b0-more": "--from runs/b0/model --epochs 180 --validate-every 20 --seed 1",
+    **{f"{name}-full": f"--from runs/{name}/model {WHOLE}" for name in ("b0-60", "small-60", "b0", "small", "b0-more")},
     **{f"{name}-dusk": f"--model {name} --epochs 60 --validate-every 20 {DUSK}" for name in ("b0", "small")},
     **{
         f"small-60-{light}{'-dusk' if judge else ''}": f"--model small --epochs 60 --validate-every 20 {judge} --set "
