@@ -175,9 +175,16 @@ class Look:
     # The reader's code is called through these.
 
     def call(self, function: Callable[..., Any], *args: Any, told: str = "", **kwargs: Any) -> Any:
-        """Call the reader's code. Whatever it raises ends the check, with ``told`` (the call, in words) before it."""
+        """Call the reader's code: what it raises, or writes into its arguments, ends the check.
+
+        ``told`` is the call, in words.
+        """
         self._doing, self._in_reader = told or call_in_words(function, args, kwargs), True
+        given = [(tensor, tensor.detach().clone()) for tensor in tensors_in((*args, *kwargs.values()))]
         value = function(*args, **kwargs)
+        if any(not same(tensor.detach(), before) for tensor, before in given):
+            self._in_reader = False
+            self.wrong("changes-input", "The tensor that went in holds other numbers after the call.")
         if isinstance(value, torch.Tensor) and type(value) not in (torch.Tensor, nn.Parameter):
             with torch._C.DisableTorchFunctionSubclass():
                 value = value.as_subclass(torch.Tensor)
@@ -217,13 +224,13 @@ class Look:
         return self.call(made.double, told=f"{told}.double()")  # type: ignore[no-any-return]
 
     def output(
-        self, function: Callable[..., Any], *args: Any, told: str = "", dtype: Any = torch.float64, copies: bool = True
+        self, function: Callable[..., Any], *args: Any, told: str = "", dtype: Any = torch.float64
     ) -> torch.Tensor:
         """Call the reader's module or function; return its tensor. Ends where it is no tensor, or of another dtype.
 
         It gets copies of the tensors: a later probe meets them as they were.
         """
-        args = tuple(arg.clone() if copies and isinstance(arg, torch.Tensor) else arg for arg in args)
+        args = tuple(arg.clone() if isinstance(arg, torch.Tensor) else arg for arg in args)
         if isinstance(function, nn.Module):
             told = told or call_in_words(type(function), args, {}).replace("(", ".forward(", 1)
             value = self._through(function, args, told)
@@ -276,25 +283,22 @@ class Look:
         self.wrong("axes-exchanged" if sorted(found) == sorted(expected) else "wrong-shape", seen)
 
     def side_effects(self, function: Callable[..., Any], *args: Any) -> None:
-        """End where a call changes its arguments, draws random numbers, or gives two results for the same input."""
-        before, state = args, torch.get_rng_state()
-        args = tuple(arg.detach().clone() if isinstance(arg, torch.Tensor) else arg for arg in before)
-        first = self.output(function, *args, dtype=None, copies=False).detach().clone()
-        if any(isinstance(a, torch.Tensor) and not same(a, b) for a, b in zip(args, before)):
-            self.wrong("changes-input", "The tensor that went in holds other numbers after the call.")
+        """End where a call draws random numbers, or gives two results for the same input, or one for two."""
+        state = torch.get_rng_state()
+        first = self.output(function, *args, dtype=None).detach().clone()
         if first.numel() and not bool(first.isfinite().any()):  # the same for every input
             self.wrong("not-a-number", "All numbers are NaN or infinite.")
         drew = not torch.equal(state, torch.get_rng_state())
         torch.manual_seed(1)
-        second = self.output(function, *before, dtype=None).detach()
+        second = self.output(function, *args, dtype=None).detach()
         if not same(first, second):
             kind = "not-deterministic"
             if isinstance(function, nn.Module):
                 kind = "weights-in-forward" if not list(function.parameters()) else kind
                 kind = "keeps-state" if not drew else kind
             self.wrong(kind, "Two calls with the same input gave two results.")
-        numbers = [isinstance(a, torch.Tensor) and a.is_floating_point() for a in before]
-        others = [a.flip(0) * 2 + 1 if number else a for a, number in zip(before, numbers)]
+        numbers = [isinstance(a, torch.Tensor) and a.is_floating_point() for a in args]
+        others = [a.flip(0) * 2 + 1 if number else a for a, number in zip(args, numbers)]
         if any(numbers) and bool(first.any()) and same(first, self.output(function, *others, dtype=None).detach()):
             self.wrong("keeps-state", "Another input gave the very same result.")
         if drew:
@@ -317,8 +321,13 @@ class Look:
         if not close(training, evaluation):
             self.wrong("differs-in-eval", "After `eval()` the same input gives another result.")
 
-    def gradients(self, module: nn.Module, x: torch.Tensor) -> None:
-        """End where a weight, or the input, gets no gradient."""
+    def gradients(
+        self, module: nn.Module, x: torch.Tensor, like: Callable[[torch.Tensor], torch.Tensor] | None = None
+    ) -> None:
+        """End where a weight, or the input, gets no gradient, or the input another one than that of ``like``.
+
+        ``like`` computes the target, so a part that is taken out of the graph is seen even where others go on.
+        """
         for name, parameter in module.named_parameters():
             if not parameter.requires_grad:
                 self.wrong("frozen", f"`{name}` does not require a gradient.")
@@ -332,6 +341,10 @@ class Look:
             missing = [name for (name, _), gradient in zip(named, found) if gradient is None]
         if missing:
             self.wrong("no-gradient", f"No gradient reaches {', '.join(missing)}.")
+        if like is not None:
+            (expected,) = torch.autograd.grad((like(x) * weights).sum(), x)
+            if not close(found[0], expected):
+                self.wrong("wrong-gradient", "The input's gradient is another one.", differences(found[0], expected))
 
     def values(
         self, yours: torch.Tensor, target: torch.Tensor, wrong: Mapping[str, Any] | None = None, at: str = ""
@@ -538,6 +551,17 @@ def is_untouched(function: Any) -> bool:
         return False
     names = set(code.co_names) <= {"super", "__init__", "NotImplementedError"}
     return names and all(value is None or value is Ellipsis or isinstance(value, str) for value in code.co_consts)
+
+
+def tensors_in(values: Any) -> list[torch.Tensor]:
+    """Return the tensors among some arguments, those in lists and dicts too, whose numbers can be compared."""
+    if isinstance(values, torch.Tensor):
+        return [] if values.is_meta else [values]
+    if isinstance(values, dict):
+        values = values.values()
+    elif not isinstance(values, list | tuple):
+        return []
+    return [tensor for value in values for tensor in tensors_in(value)]
 
 
 def call_in_words(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:

@@ -79,10 +79,7 @@ def _in_training(look: Look, modules: Mapping[float, nn.Module], x: torch.Tensor
     shares = {}
     for rate, module in modules.items():
         torch.manual_seed(3)
-        given = x.clone()
-        first = look.output(module, given, copies=False).detach().clone()
-        if not torch.equal(given, x):
-            look.wrong("changes-input", "The tensor that went in holds other numbers after the call.")
+        first = look.output(module, x).detach().clone()
         look.shape(first, x.shape)
         factors = first / x
         _who(look, factors, rate)
