@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from unittest import mock
+
+import torch
 
 from segformer_edu.checks._result import _CAPTION, _CELL, _TABLE, Result
 from segformer_edu.checks.core import Look
@@ -95,5 +98,8 @@ def run_file(look: Look, path: Path) -> dict[str, Any]:
     def run() -> None:
         exec(compile(code, str(path), "exec"), vars(module))
 
-    look.call(run, told=f"Running {path.name}")
+    with mock.patch.object(torch.autograd, "backward", wraps=torch.autograd.backward) as learn:
+        look.call(run, told=f"Running {path.name}")
+    if learn.called:
+        look.wrong("learns-at-import", f"{path.name} computes gradients of weights when it is imported.")
     return vars(module)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -16,7 +17,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from segformer_edu.checks.core import Failure, Look, close, exercise, random
+from segformer_edu.checks.core import Failure, Look, close, exercise, random, tensors_in
 from segformer_edu.checks.numbers import Quantity, predictions, puzzle_of, which
 
 # What similarities and shares have to be, for all the exercises below
@@ -54,7 +55,10 @@ SHARED = {
     "scale-of-something-else": "The shares are right but for one factor on all similarities. Of which number is the "
     "scale the root?",
     "scale-after-softmax": "The shares of each query add up to the scale. Should it act before or behind the softmax?",
+    "similarity-reversed": "The most similar key gets the smallest share. With which sign do similarities enter?",
 }
+BOUNDS = (10, 20, 30, 50, 60, 64, 70, 80, 85, 88, 100, 300, 500, 600, 700, 709)
+"""Numbers that similarities are cut off at, by those who fear the exponential."""
 
 
 def _shares_kind(P: torch.Tensor, s: torch.Tensor, channels: int, q: torch.Tensor, k: torch.Tensor) -> tuple[str, str]:
@@ -93,7 +97,8 @@ def _ratio_kind(P: torch.Tensor, s: torch.Tensor, channels: int, q: torch.Tensor
     if bool((P <= 0).any()):
         return "other-shares", f"{int((P <= 0).sum())} of {P.numel()} shares are zero."
     cosines = F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).mT
-    for similarity, kind in ((s, ""), (cosines, "cosines")):
+    laid_out_anew = q @ k.reshape(k.mT.shape)
+    for similarity, kind in ((s, ""), (cosines, "cosines"), (laid_out_anew, "keys-laid-out-anew")):
         logs, rest = P.log(), similarity - similarity.mean(-1, keepdim=True)
         logs = logs - logs.mean(-1, keepdim=True)
         alpha = float((logs * rest).sum() / (rest * rest).sum())
@@ -102,6 +107,8 @@ def _ratio_kind(P: torch.Tensor, s: torch.Tensor, channels: int, q: torch.Tensor
         seen = f"A similarity that is larger by 1 gets e to the power {alpha:.4g} times the share."
         if kind:
             return kind, seen
+        if alpha < 0:
+            return "similarity-reversed", seen
         names = [name for name, scale in SCALES.items() if math.isclose(alpha, scale(d, channels), rel_tol=1e-5)]
         return (names or ["scale-of-something-else"])[0], f"{seen} It should be {d**-0.5:.4g}."
     for scale in (d**-0.5, 1.0):
@@ -118,6 +125,10 @@ ATTEND = SHARED | {
     "Which two axes alone should change places?",
     "keys-not-turned": "A product of queries and keys runs only where there are as many tokens as channels. Which "
     "letter should meet which?",
+    "keys-laid-out-anew": "The keys' numbers are laid out anew in the other shape. Which step moves axes, and keeps "
+    "each key's numbers together?",
+    "cut-off": "Large similarities have become alike. What may be subtracted from all of a query's, so that none is "
+    "too large?",
     "channels-compared": "Channels are compared with each other, by summing over the tokens. Which letter should "
     "disappear from the dot product?",
     "keys-ask": "The rows of the matrix belong to the keys. Whose question does each row answer?",
@@ -159,6 +170,7 @@ def attend(look: Look, answer: Any) -> None:
     look.done("no side effects")
     _shared(look, answer, q, k, v)
     look.values(yours, _attended(q, k, v))
+    _exactly(look, yours, _attended(q, k, v))
     look.done("weighted means")
     flat = [t[0, 0] for t in (q, k, v)]
     two = look.output(answer, *flat)
@@ -186,7 +198,19 @@ def _large(look: Look, answer: Any, q: torch.Tensor, k: torch.Tensor, v: torch.T
     large = look.output(answer, 1000 * q, k, v)
     if not bool(large.isfinite().all()):
         look.wrong("overflow", f"{int((~large.isfinite()).sum())} of {large.numel()} numbers are NaN or infinite.")
-    look.values(large, _attended(1000 * q, k, v), at="for large similarities")
+    target, s = _attended(1000 * q, k, v), 500 * (q @ k.mT)
+    for bound, lowest in itertools.product(BOUNDS, (-1, -torch.inf)) if not close(large, target) else ():
+        cut = (s.clamp(lowest * bound, bound), (2 * s).clamp(lowest * bound, bound) / 2)  # scaled before it, or behind
+        if any(close(large, t.softmax(-1) @ v) for t in cut):
+            look.wrong("cut-off", f"Similarities above {bound} count as {bound}.")
+    look.values(large, target, at="for large similarities")
+
+
+def _exactly(look: Look, yours: torch.Tensor, target: torch.Tensor) -> None:
+    """End where float64 would give more digits than there are."""
+    if not close(yours, target, 1e-9):
+        difference = float((yours - target).abs().max())
+        look.wrong("close-but-not-equal", f"The largest difference is {difference:.1e}, far more than float64 rounds.")
 
 
 def _read_shares(look: Look, answer: Callable[..., Any], q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Any:
@@ -339,6 +363,7 @@ predictions(
                 "eight-bytes-a-share": 8 * _N * _N,
                 "channels-counted": 4 * _N * _N * _C,
                 "one-query-only": 4 * _N,
+                "other-ratio": (4 * _N * _KEYS, 4 * _N * _N // 16),
             },
         ),
         "MACs of to_k, ratio 8": Quantity(
@@ -347,7 +372,8 @@ predictions(
                 "cell-forgotten": _KEYS * _C * _C,
                 "window-at-each-pixel": _N * _C * _C * 64,
                 "cells-one-side": (_KEYS * _C * _C * 8, _N * _C * _C // 8),
-                "channels-forgotten": (_N * _C, _N),
+                "filters-forgotten": (_N * _C, _N),
+                "keys-and-values": 2 * _N * _C * _C,
                 "weights-for-macs": _C * _C * 64,
             },
             unit="MACs",
@@ -379,6 +405,9 @@ predictions(
         "other-type": "The maps are float32, PyTorch's usual type. How many bytes is that?",
         "cell-forgotten": "One key is made from a whole cell. How many numbers go into it?",
         "window-at-each-pixel": "The window does not stop at each pixel. How far does it step?",
+        "filters-forgotten": "That is the cost of keys of one number, or of channels that never meet. How many numbers "
+        "has a key, and from how many channels is each made?",
+        "keys-and-values": "That is twice the number. Have you counted additions, or the layer of the values, too?",
         "weights-for-macs": "That many weights there are. How often is each of them used?",
     },
 )
@@ -407,7 +436,19 @@ LAYER = {
     "out-missing": "The heads' results come out side by side. Which layer mixes them?",
     "one-layer-for-two": "There is one layer too few. Are what a pixel asks, what it is found by and what it tells "
     "the same thing?",
-    "parameters": "Count the weights of the four layers on paper, then those of your module. Which one is too many?",
+    "parameters": "Count the weights of the four layers on paper, then those of your module. Which layer has another "
+    "number, or is there a fifth?",
+    "groups": "A layer has too few weights. How many of the channels does one of its filters see?",
+    "cells-one-side": "The cells are as long as the ratio on one side alone. How many sides has a cell?",
+    "batch-not-first": "Pictures are taken for tokens, and tokens for pictures. Which axis does your attention expect "
+    "in front?",
+    "heads-and-width-exchanged": "There are as many heads as a head should have channels. Which of the two numbers is "
+    "given, and which follows from it?",
+    "heads-mixed-too-early": "The last layer acts on the values, before they are weighed. When do the heads have "
+    "something to mix?",
+    "last-cell-ignored": "One cell never gets a share. Which line leaves out a key and its value?",
+    "border-does-not-ask": "The pixels beyond the last whole cell do not get the answer to a question of their own. "
+    "Are they left out as keys alone, or as queries, too?",
     "residual-inside": "With all weights zero the input comes out. Who adds it to the result, and is it asked for?",
     "weights-unused": "Some weights never change the result. Which layer is made and not called?",
     "cells-overlap": "There are more keys than whole cells. How far should the window step?",
@@ -459,8 +500,11 @@ HOW: dict[str, dict[str, Any]] = {
     "keys-and-values-differ-in-order": {"order": "columns"},
     "cells-overlap": {"stride": 1},
     "cells-padded": {"pad": 1},
+    "last-cell-ignored": {"ignored": 1},
+    "heads-mixed-too-early": {"early": True},
+    "heads-and-width-exchanged": {"heads": 4},  # of 12 channels and 3 heads
 }
-LAYER |= {kind: SHARED[kind] for kind in (*HOW, "scale-of-something-else") if kind in SHARED}
+LAYER |= {kind: SHARED[kind] for kind in (*HOW, "scale-of-something-else", "similarity-reversed") if kind in SHARED}
 MORE: dict[str, tuple[dict[str, Any], ...]] = {
     "heads-missing": ({"heads": 1}, {"heads": 1, "scale": "scale-missing"}),
     "softmax-missing": ({"softmax": "none", "scale": "scale-missing"}, {"softmax": "relu"}),
@@ -475,6 +519,7 @@ MORE: dict[str, tuple[dict[str, Any], ...]] = {
     "join-mixes-tokens": ({"join": "map"}, {"join": "plain"}),
     "rows-and-columns": ({"split": "columns"}, {"split": "turned"}),
     "softmax-from-the-front": ({"softmax": "batch"},),
+    "arguments-fixed": ({"heads": 2}, {"heads": 6}, {"heads": 12}),
 }
 
 
@@ -496,6 +541,32 @@ def _divided(s: torch.Tensor, alpha: float, softmax: str) -> torch.Tensor:
     return made[softmax]()
 
 
+def _split(t: torch.Tensor, heads: int, split: str) -> torch.Tensor:
+    """Return a map's tokens (B, heads, N, c), split among the heads: right, or with a known mistake."""
+    b, n = t.shape[0], t.shape[2] * t.shape[3]
+    pattern = {"dealt": "b (c a) h w -> b a (h w) c", "columns": "b (a c) h w -> b a (w h) c"}.get(split)
+    if split == "tokens":
+        return t.flatten(2).mT.reshape(b, heads, n, -1)
+    if split in ("map", "rows"):
+        return (t if split == "map" else t.movedim(1, 3)).reshape(b, heads, n, -1)
+    t = t.mT.reshape(t.shape) if split == "turned" else t
+    made: torch.Tensor = rearrange(t, pattern or "b (a c) h w -> b a (h w) c", a=heads)
+    return made
+
+
+def _join(y: torch.Tensor, channels: int, height: int, join: str) -> torch.Tensor:
+    """Return the map of the heads' results (B, heads, N, c): right, or with a known mistake."""
+    made = {
+        "dealt": lambda: rearrange(y, "b a (h w) c -> b (c a) h w", h=height),
+        "tokens": lambda: rearrange(y.reshape(len(y), -1, channels), "b (h w) c -> b c h w", h=height),
+        "map": lambda: y.reshape(len(y), channels, height, -1),
+        "plain": lambda: y.transpose(1, 2).reshape(len(y), channels, height, -1),
+        "columns": lambda: rearrange(y, "b a (w h) c -> b (a c) h w", h=height),
+        "": lambda: rearrange(y, "b a (h w) c -> b (a c) h w", h=height),
+    }
+    return made[join]()
+
+
 def _layer(
     x: torch.Tensor,
     w: Weights,
@@ -511,41 +582,26 @@ def _layer(
     order: str = "",
     stride: int = 0,
     pad: int = 0,
+    early: bool = False,
+    ignored: int = 0,
 ) -> torch.Tensor:
     """Efficient self-attention with these weights, right or with a known mistake."""
-    channels, (height, width) = x.shape[1], x.shape[2:]
+    channels, height = x.shape[1:3]
     q = torch.einsum("oi,bihw->bohw", w["q"], x)
     k, v = (F.conv2d(x, w[name], stride=stride or ratio, padding=pad) for name in "kv")
     if order:
         v = v.mT.reshape(v.shape)
-    parts = []
-    for t in (q, k, v):
-        b, n = t.shape[0], t.shape[2] * t.shape[3]
-        pattern = {"dealt": "b (c a) h w -> b a (h w) c", "columns": "b (a c) h w -> b a (w h) c"}.get(split)
-        if split == "tokens":
-            parts.append(t.flatten(2).mT.reshape(b, heads, n, -1))
-        elif split in ("map", "rows"):
-            parts.append(t.reshape(b, heads, n, -1) if split == "map" else t.movedim(1, 3).reshape(b, heads, n, -1))
-        elif split == "turned":
-            parts.append(rearrange(t.mT.reshape(t.shape), "b (a c) h w -> b a (h w) c", a=heads))
-        else:
-            parts.append(rearrange(t, pattern or "b (a c) h w -> b a (h w) c", a=heads))
-    q, k, v = parts
+    if early:
+        v = torch.einsum("oi,bihw->bohw", w["out"], v)
+    q, k, v = (_split(t, heads, split) for t in (q, k, v))
+    k, v = (t[:, :, : t.shape[2] - ignored] for t in (k, v))
     if cosines:
         q, k = F.normalize(q, dim=-1), F.normalize(k, dim=-1)
     d = channels // heads
     alpha = alpha or (SCALES[scale](d, channels) if scale else d**-0.5)
     P = _divided(alpha * (q @ k.mT), alpha, softmax)
-    y = P @ v  # (B, heads, N, c)
-    y = {
-        "dealt": lambda: rearrange(y, "b a (h w) c -> b (c a) h w", h=height),
-        "tokens": lambda: rearrange(y.reshape(len(y), height * width, channels), "b (h w) c -> b c h w", h=height),
-        "map": lambda: y.reshape(len(y), channels, height, width),
-        "plain": lambda: y.transpose(1, 2).reshape(len(y), channels, height, width),
-        "columns": lambda: rearrange(y, "b a (w h) c -> b (a c) h w", h=height),
-        "": lambda: rearrange(y, "b a (h w) c -> b (a c) h w", h=height),
-    }[join]()
-    return torch.einsum("oi,bihw->bohw", w["out"], y)
+    y = _join(P @ v, channels, height, join)
+    return y if early else torch.einsum("oi,bihw->bohw", w["out"], y)
 
 
 @exercise("EfficientSelfAttention", LAYER)
@@ -568,13 +624,17 @@ def efficient_self_attention(look: Look, answer: Any) -> None:
     look.done("shape")
     look.side_effects(module, x)
     _one_picture(look, module, x)
+    forgets(look, module, look.construct(answer, dim=12, heads=3, reduction_ratio=2), random(1, 12, 6, 8))
     look.same_in_eval(module, x)
     look.done("no side effects")
+    fitting: Weights = {}
     for words, part in {
         "number of weights": lambda: _weighed(look, answer, module),
         "nothing added": lambda: _nothing_added(look, module, x),
-        "three heads, ratio 2": lambda: _compared(look, module, _placed(look, module, x, 12, 2, 3), x, 3, 2),
-        "gradients": lambda: look.gradients(module, x),
+        "three heads, ratio 2": lambda: fitting.update(
+            _compared(look, module, _placed(look, module, x, 12, 2, 3), x, 3, 2)
+        ),
+        "gradients": lambda: look.gradients(module, x, like=partial(_layer, w=fitting, heads=3, ratio=2)),
         "other heads and ratios, sides that the ratio does not divide": lambda: _other_sizes(look, answer),
     }.items():
         part()
@@ -592,9 +652,13 @@ def _layer_failed(look: Look, answer: Any, failure: Failure) -> None:
     }
     for kind, ((heads, ratio), shape) in tries.items():
         made = look.attempt(answer, dim=12, heads=heads, reduction_ratio=ratio)
-        y = look.attempt(made.double(), random(*shape)) if isinstance(made, nn.Module) else None
-        if isinstance(y, torch.Tensor) and y.shape == shape:
-            look.wrong(kind, seen)
+        x = random(*shape)
+        y = look.attempt(made.double(), x) if isinstance(made, nn.Module) else None
+        if not isinstance(y, torch.Tensor) or y.shape != shape:
+            continue
+        if kind == "ratio-breaks" and not close(look.output(made, x[:1]), y[:1]):
+            kind = "batch-not-first"
+        look.wrong(kind, seen)
 
 
 def _one_picture(look: Look, module: nn.Module, x: torch.Tensor) -> None:
@@ -610,41 +674,51 @@ def _one_picture(look: Look, module: nn.Module, x: torch.Tensor) -> None:
     look.pictures_apart(module, x)
 
 
+COUNTS: tuple[tuple[str, Callable[[int], int]], ...] = (
+    ("cells-not-learned", lambda r: 4),
+    ("ratio-is-a-side", lambda r: 2 * (1 + r**4)),
+    ("cells-one-side", lambda r: 2 * (1 + r)),
+    ("one-kind-reduced", lambda r: 3 + r**2),
+    ("shared-reduction", lambda r: 4 + r**2),
+    ("shared-reduction", lambda r: 4 + 2 * r**2),
+    ("out-missing", lambda r: 1 + 2 * r**2),
+    ("one-layer-for-two", lambda r: 2 + r**2),
+    ("queries-reduced", lambda r: 1 + 3 * r**2),
+)
+"""How many square matrices of weights a module with a known mistake has, for a ratio."""
+
+
 def _weighed(look: Look, answer: Any, module: nn.Module) -> None:
     """Count the weights for two ratios, and say what another count means."""
-    named = list(module.named_parameters())
-    C = 144
-    for ratio in (2, 3):
-        made = module if ratio == 2 else look.construct(answer, dim=12, heads=3, reduction_ratio=3)
-        count, r2 = sum(p.numel() for p in made.parameters()), ratio**2
-        expected = 2 * C * (1 + r2)
-        if count == expected:
-            continue
-        seen = f"With 12 channels and ratio {ratio}: {count} parameters; {expected} are enough."
-        small = [name for name, p in named if p.dim() == 1]
-        if small:
-            plain = [name for name in small if "bias" not in name]
-            look.wrong("norm-inside" if plain else "biases", f"{seen} Among them are {', '.join(small)}.")
-        kinds = {
-            "cells-not-learned": (4 * C,),
-            "ratio-is-a-side": (2 * C * (1 + r2**2),),
-            "one-kind-reduced": (C * (3 + r2),),
-            "shared-reduction": (C * (4 + r2), C * (4 + 2 * r2)),
-            "out-missing": (C * (1 + 2 * r2),),
-            "one-layer-for-two": (C * (2 + r2),),
-            "queries-reduced": (C * (1 + 3 * r2),),
-        }
-        for kind, counts in kinds.items():
-            if count in counts:
-                if kind == "cells-not-learned":
-                    four = look.construct(answer, dim=12, heads=3, reduction_ratio=4)
-                    kind = kind if sum(p.numel() for p in four.parameters()) == count else "ratio-is-a-side"
-                if kind == "out-missing" and _linear_in(made, min(made.parameters(), key=torch.Tensor.numel)):
-                    kind = "query-layer-missing"
-                look.wrong(kind, seen)
-        if count in {2 * C * (1 + side**2) for side in range(1, 9)}:
-            look.wrong("arguments-fixed", seen)
-        look.wrong("parameters", seen)
+    C, counts = 144, [_count(look, answer, ratio) for ratio in (2, 3)]
+    expected = [2 * C * (1 + ratio**2) for ratio in (2, 3)]
+    if counts == expected:
+        return
+    seen = f"With 12 channels and ratios 2 and 3: {counts} parameters; {expected} are enough."
+    if small := [name for name, p in module.named_parameters() if p.dim() == 1]:
+        named, norm = all("bias" in name for name in small), any(map(is_norm, module.modules()))
+        kind = "norm-inside" if norm else "biases" if named else "parameters"
+        look.wrong(kind, f"{seen} Among them are {', '.join(small)}.")
+    if counts[0] == 4 * C != _count(look, answer, 4):
+        look.wrong("ratio-is-a-side", seen)
+    for kind, squares in COUNTS:
+        if counts == [C * squares(ratio) for ratio in (2, 3)]:
+            if kind == "out-missing" and _linear_in(module, min(module.parameters(), key=torch.Tensor.numel)):
+                kind = "query-layer-missing"
+            look.wrong(kind, seen)
+    if any(getattr(part, "groups", 1) > 1 for part in module.modules()):
+        look.wrong("groups", seen)
+    fixed = any(count in {2 * C * (1 + side**2) for side in range(1, 9)} for count in counts)
+    look.wrong("arguments-fixed" if fixed else "parameters", seen)
+
+
+def _count(look: Look, answer: Any, ratio: int) -> int:
+    return sum(p.numel() for p in look.construct(answer, dim=12, heads=3, reduction_ratio=ratio).parameters())
+
+
+def is_norm(part: nn.Module) -> bool:
+    """Whether a layer is a norm, by its class's name, such as LayerNorm and BatchNorm2d."""
+    return type(part).__name__.lower().rstrip("d123").endswith("norm")
 
 
 @torch.no_grad()
@@ -783,6 +857,8 @@ def _without_weights(look: Look, module: nn.Module, x: torch.Tensor) -> tuple[st
 
 def _for_small_numbers(look: Look, module: nn.Module, x: torch.Tensor) -> tuple[str, str] | None:
     """For small inputs all shares are alike: the result is linear in the input, and the same at every pixel."""
+    if normalises(look, module, x):
+        return "norm-inside", "Three times the input, and five more, gives the same result."
     one, two, minus = (look.output(module, factor * x).detach() for factor in (0.01, 0.02, -0.01))
     if not close(two, 2 * one, 2e-3) or not close(minus, -one, 2e-3):
         return "not-linear", "For small numbers, twice the input does not give twice the result, or minus it minus."
@@ -791,12 +867,21 @@ def _for_small_numbers(look: Look, module: nn.Module, x: torch.Tensor) -> tuple[
     return None
 
 
-def _compared(look: Look, module: nn.Module, layouts: list[Weights], x: torch.Tensor, heads: int, ratio: int) -> None:
-    """Compare with the layer that has the reader's own weights, right and with each known mistake."""
+def normalises(look: Look, function: Callable[..., Any], x: torch.Tensor) -> bool:
+    """Whether three times the input, and five more, gives the same result, as it does where a norm comes first."""
+    return close(look.output(function, 3 * x + 5), look.output(function, x), 1e-3)
+
+
+def _compared(
+    look: Look, module: nn.Module, layouts: list[Weights], x: torch.Tensor, heads: int, ratio: int
+) -> Weights:
+    """Compare with the layer that has the reader's own weights, right and with each known mistake; return these."""
     yours = look.output(module, x).detach()
     targets = [_layer(x, weights, heads, ratio) for weights in layouts]
-    if any(close(yours, target) for target in targets):
-        return
+    for weights, target in zip(layouts, targets):
+        if close(yours, target):
+            _exactly(look, yours, target)
+            return weights
     tried = [(kind, how) for kind, how in HOW.items()]
     tried += [(kind, how) for kind, more in MORE.items() for how in more]
     for (kind, how), weights in itertools.product(tried, layouts[:8]):
@@ -807,6 +892,7 @@ def _compared(look: Look, module: nn.Module, layouts: list[Weights], x: torch.Te
     if found := _for_small_numbers(look, module, x):
         look.wrong(*found)
     look.values(yours, targets[0])
+    return layouts[0]
 
 
 def _other_scale(look: Look, module: nn.Module, layouts: list[Weights], x: torch.Tensor, heads: int, r: int) -> None:
@@ -824,7 +910,16 @@ def _other_scale(look: Look, module: nn.Module, layouts: list[Weights], x: torch
             changed = weights | {"q": factor * weights["q"]}
             yours = look.output(module, x).detach()
             if close(yours, _layer(x, changed, heads, r), 0.1):
-                look.wrong("scale-of-something-else", f"The similarities are about {factor:.3g} times too large.")
+                kind = "scale-of-something-else" if factor > 0 else "similarity-reversed"
+                look.wrong(kind, f"The similarities are about {factor:.3g} times too large.")
+
+
+def forgets(look: Look, module: nn.Module, new: nn.Module, x: torch.Tensor) -> None:
+    """End where a module that has seen a map of other sides fails at this one, and a new module does not."""
+    failed = look.attempt(module, x)
+    if isinstance(failed, Failure) and isinstance(look.attempt(new, x), torch.Tensor):
+        sides = "×".join(map(str, x.shape[2:]))
+        look.wrong("keeps-state", f"After another map, one of {sides} fails; for a new object it does not. {failed}")
 
 
 def _other_sizes(look: Look, answer: Any) -> None:
@@ -848,8 +943,24 @@ def _other_sizes(look: Look, answer: Any) -> None:
         if not any(close(yours.detach(), _layer(x, weights, heads, ratio)) for weights in layouts):
             if divides:
                 _compared(look, module, layouts, x, heads, ratio)
-            look.wrong("border-padded", f"{told}.")
+            asks = not any(_border_is_silent(yours, x, whole, weights, heads, ratio) for weights in layouts)
+            look.wrong("border-padded" if asks else "border-does-not-ask", f"{told}.")
     _ratio_one(look, answer)
+
+
+def _border_is_silent(
+    yours: torch.Tensor, x: torch.Tensor, whole: torch.Tensor, weights: Weights, heads: int, ratio: int
+) -> bool:
+    """Whether only the whole cells, or a map as large as these, were asked, and the rest was filled up."""
+    inside = _layer(whole, weights, heads, ratio)
+    if close(yours[..., : inside.shape[2], : inside.shape[3]], inside):
+        return True
+    size, small = x.shape[2:], inside.shape[2:]
+    for made, first, last in itertools.product((whole, None), ("nearest", "bilinear"), ("nearest", "bilinear")):
+        t = F.interpolate(x, small, mode=first) if made is None else made
+        if close(yours, F.interpolate(_layer(t, weights, heads, ratio), size, mode=last)):
+            return True
+    return False
 
 
 def _ratio_one(look: Look, answer: Any) -> None:
@@ -901,6 +1012,15 @@ BLOCKS = {
     "could each block's result go at once?",
     "cut-off": "Similarities above a bound have become alike. What may be subtracted from all similarities of a query, "
     "so that none is too large?",
+    "maximum-of-the-last-block": "All is measured from the maximum of the block just read. What if an earlier block "
+    "had far larger similarities?",
+    "zeros-added": "The last block is filled up with zeros, and these get shares, too. How large is e to the "
+    "similarity of a key of zeros?",
+    "sum-replaced": "One of the two sums comes from the last block alone. Which line replaces what it should add to?",
+    "one-sum-for-all": "All queries are divided by one number. Over which axis does the sum of the weights run?",
+    "shrunk-too-late": "What a new block adds is shrunk together with what was there. Which of the two was measured "
+    "from the old maximum?",
+    "blocks-counted": "The sum of weights grows by one for each block. What does a block of keys add to it?",
     "maximum-of-the-first-block": "All is measured from the maximum of the first block. What if a later block has far "
     "larger similarities?",
     "maximum-of-all-queries": "Each query alone comes out right, and several together do not. Whose maximum is taken "
@@ -938,6 +1058,7 @@ def attend_in_blocks(look: Look, answer: Any) -> None:
     look.side_effects(answer, q, k, v, 3)
     look.done("runs, shape, no side effects")
     _in_blocks(look, yours, q, k, v, 3, "12 keys, 3 at a time")
+    _exactly(look, yours, _attended(q, k, v))
     look.done("small similarities")
     _uneven(look, answer, q, k, v)
     look.done("sizes that do not divide, and larger than all")
@@ -956,13 +1077,15 @@ def _uneven(look: Look, answer: Any, q: torch.Tensor, k: torch.Tensor, v: torch.
         again = look.output(answer, q, k, v, size)
         if size == 5 and close(again, _attended(q, k[:10], v[:10])):
             look.wrong("last-block-lost", "With 12 keys, 5 at a time, two keys never get a share.")
+        if size == 5 and close(again, _attended(q, *(F.pad(t, (0, 0, 0, 3)) for t in (k, v)))):
+            look.wrong("zeros-added", "With 12 keys, 5 at a time, the result is that of 15 keys, three of them zeros.")
         look.values(again, _attended(q, k, v), at=f"12 keys, {size} at a time")
 
 
 def _sharp(look: Look, answer: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> None:
     """Similarities that grow from block to block, that shrink, and large ones."""
     steps = torch.arange(12.0, dtype=q.dtype)[:, None]
-    below = -900 * (k.abs() + 1)
+    below = -1e6 * (k.abs() + 1)
     for words, keys in {"growing": k + steps, "shrinking": k - steps, "large": 900 * k, "negative": below}.items():
         again = look.output(answer, q.abs(), keys, v, 5)
         if not bool(again.isfinite().all()):
@@ -976,7 +1099,11 @@ def _which_maximum(look: Look, answer: Any, q: torch.Tensor, k: torch.Tensor, v:
     rows = torch.cat([look.output(answer, row[None], k, v, 5) for row in q])
     if close(rows, target := _attended(q, k, v)):
         return "maximum-of-all-queries"
-    return "maximum-of-the-first-block" if close(look.output(answer, q, k, v, 12), target) else ""
+    if not close(look.output(answer, q, k, v, 12), target):
+        return ""
+    steps = 900 * torch.arange(12.0, dtype=q.dtype)[:, None].expand_as(k)
+    growing = look.output(answer, q, steps, v, 5)
+    return "maximum-of-the-last-block" if close(growing, _attended(q, steps, v)) else "maximum-of-the-first-block"
 
 
 def _in_blocks(
@@ -994,10 +1121,9 @@ def _in_blocks(
         candidates += [("one-block-only", mean) for mean in means]
         roots = (len(k), len(q), v.shape[1], size, q.shape[1] ** 2, 1 / q.shape[1])
         candidates += [("scale-of-something-else", (q @ k.T / root**0.5).softmax(-1) @ v) for root in roots]
-        bounds = (10, 20, 30, 50, 60, 64, 70, 80, 85, 88, 100, 300, 500, 600, 700, 709)
-        candidates += [("cut-off", (q @ k.T * scale).clamp(max=bound).softmax(-1) @ v) for bound in bounds]
+        candidates += [("cut-off", (q @ k.T * scale).clamp(max=bound).softmax(-1) @ v) for bound in BOUNDS]
         candidates += [("never-divided", made) for made in _never_divided(q * scale, k, v)]
-        candidates += list(_running(q * scale, pairs))
+        candidates += [*_running(q * scale, pairs), *_running_otherwise(q * scale, pairs)]
         for kind, made in candidates:
             if close(yours, made):
                 look.wrong(kind, f"The result is the one that this mistake gives ({at}).")
@@ -1032,15 +1158,51 @@ def _running(q: torch.Tensor, pairs: list[tuple[torch.Tensor, torch.Tensor]]) ->
         yield "factor-inverted" if inverted else kind, above / below
 
 
+STEPS: tuple[tuple[str, Callable[..., tuple[Any, Any]]], ...] = (
+    ("sum-replaced", lambda shrunk, added, factor, old, weights: (shrunk[0] + added[0], added[1])),
+    ("sum-replaced", lambda shrunk, added, factor, old, weights: (added[0], shrunk[1] + added[1])),
+    (
+        "shrunk-too-late",
+        lambda shrunk, added, factor, old, weights: (factor * (old[0] + added[0]), shrunk[1] + added[1]),
+    ),
+    (
+        "shrunk-too-late",
+        lambda shrunk, added, factor, old, weights: (shrunk[0] + added[0], factor * (old[1] + added[1])),
+    ),
+    ("one-sum-for-all", lambda shrunk, added, factor, old, weights: (shrunk[0] + added[0], shrunk[1] + weights.sum())),
+    ("blocks-counted", lambda shrunk, added, factor, old, weights: (shrunk[0] + added[0], shrunk[1] + 1)),
+    ("blocks-averaged", lambda shrunk, added, factor, old, weights: (shrunk[0] + added[0] / added[1], shrunk[1] + 1)),
+)
+"""What becomes of the two sums in a step with a known mistake."""
+
+
+def _running_otherwise(
+    q: torch.Tensor, pairs: list[tuple[torch.Tensor, torch.Tensor]]
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """Running sums from the right maximum, where one of the two is made in another way."""
+    for kind, step in STEPS:
+        top = torch.full((len(q), 1), -torch.inf, dtype=q.dtype)
+        sums: tuple[Any, Any] = 0, 0
+        for keys, values in pairs:
+            s = q @ keys.T
+            new = torch.maximum(top, s.amax(-1, keepdim=True))
+            weights, factor, top = (s - new).exp(), (top - new).exp(), new
+            shrunk, added = [factor * old for old in sums], [weights @ values, weights.sum(-1, keepdim=True)]
+            sums = step(shrunk, added, factor, sums, weights)
+        yield kind, sums[0] / sums[1]
+
+
 class Memory(TorchDispatchMode):
     """Watches how large the tensors are that some code makes: the largest one, and those that live at one time.
 
-    ``maker`` is what made the largest one; ``joined`` says whether that put others together.
+    ``maker`` is what made the largest one; ``joined`` says whether that put others together. ``grown`` is the largest
+    one that has more numbers than any that it was made from, but for those joined, padded or unfolded; ``calls`` counts
+    the operations.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.largest, self.peak, self.maker = 0, 0, ""
+        self.largest, self.peak, self.maker, self.grown, self.calls = 0, 0, "", 0, 0
         self._alive: dict[int, tuple[list[weakref.ref[torch.Tensor]], int]] = {}
 
     @property
@@ -1050,11 +1212,15 @@ class Memory(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        result = func(*args, **(kwargs or {}))
+        result, name = func(*args, **(kwargs or {})), str(func)
+        given = max((tensor.numel() for tensor in tensors_in(args)), default=sys.maxsize)
+        self.calls += 1
         for tensor in result if isinstance(result, tuple | list) else (result,):
             if isinstance(tensor, torch.Tensor):
+                if tensor.numel() > given and not name.startswith(_LAID_OUT):
+                    self.grown = max(self.grown, tensor.numel())
                 if tensor.numel() > self.largest:
-                    self.largest, self.maker = tensor.numel(), str(func)
+                    self.largest, self.maker = tensor.numel(), name
                 storage = tensor.untyped_storage()
                 known, _ = self._alive.get(storage.data_ptr(), ([], 0))  # a view keeps all that it is a view of
                 size = storage.nbytes() // tensor.element_size()
@@ -1063,6 +1229,13 @@ class Memory(TorchDispatchMode):
         self._alive = {place: (refs, size) for place, (refs, size) in living.items() if refs}
         self.peak = max(self.peak, sum(size for _, size in self._alive.values()))
         return result
+
+
+_LAID_OUT = tuple(
+    f"aten.{name}"
+    for name in ("cat", "stack", "constant_pad", "im2col", "unfold", "new_", "expand", "repeat", "as_strided")
+)
+"""Operations that lay numbers out, and make none."""
 
 
 class _Names(TorchFunctionMode):
@@ -1091,15 +1264,25 @@ def _remembered(look: Look, answer: Any) -> None:
         look.wrong("whole-matrix", f"{seen}, as many as all similarities.")
     if memory.peak > 0.9 * 30 * 300 and memory.largest < 0.2 * 30 * 300:
         look.wrong("all-blocks-kept", f"{memory.peak} numbers are held at one time; all similarities are {30 * 300}.")
-    if memory.largest > 3 * 30 * 6:  # a copy of keys or values has fewer
+    if memory.grown > 30 * 6:
+        look.wrong("block-ignored", f"As many as {memory.grown} similarities are made at once; {30 * 6} are allowed.")
+    if memory.largest > 4 * 300:  # copies of keys and values have fewer
         kind = "results-kept" if memory.joined else "block-ignored"
         look.wrong(kind, f"{seen}; a block of similarities has {30 * 6}.")
-    q, peaks = random(90, 1), []
+    _grows(look, answer, k, v)
+
+
+def _grows(look: Look, answer: Any, k: torch.Tensor, v: torch.Tensor) -> None:
+    """Twice the keys take more steps, and leave nothing more behind."""
+    q, seen_by = random(90, 1), []
     for count in (60, 120):
         with Memory() as memory, torch.no_grad():
             look.output(answer, q, k[:count], v[:count], 6)
-        peaks.append(memory.peak)
-    if (more := peaks[1] - peaks[0]) > 600:  # 60 for each copy of keys or values; 10 blocks leave 90 numbers each
+        seen_by.append(memory)
+    if seen_by[0].calls == seen_by[1].calls:
+        look.wrong("block-ignored", "120 keys take as many operations as 60, though 6 are allowed at a time.")
+    more = seen_by[1].peak - seen_by[0].peak  # 60 for each copy of keys or values; 10 blocks leave 90 numbers each
+    if more > 600:
         seen = f"With 90 queries and 120 keys in place of 60, {more} numbers more are held at one time."
         look.wrong("results-kept", seen)
 
@@ -1137,6 +1320,34 @@ puzzle_of(
         "one-takes-all": (
             lambda: F.one_hot(_RATIOS.argmax(-1)),
             "Each query attends to a single key. What do the other keys of the row get?",
+        ),
+        "scaled": (
+            lambda: (_RATIOS.log() / 3**0.5).softmax(-1),
+            "The similarities were scaled first, and no vectors are given here. Who asks for a scale?",
+        ),
+        "scale-multiplied": (
+            lambda: (_RATIOS.log() * 3**0.5).softmax(-1),
+            "The similarities were made larger first. Which step between them and the shares is not asked for?",
+        ),
+        "nothing-done": (
+            lambda: _RATIOS.log(),
+            "These are the similarities themselves. Which function makes shares of them?",
+        ),
+        "softmax-twice": (
+            lambda: _RATIOS.log().softmax(-1).softmax(-1),
+            "The shares were turned into shares once more. How often is that needed?",
+        ),
+        "similarity-reversed": (
+            lambda: (-_RATIOS.log()).softmax(-1),
+            "The least similar key has got the largest share. Which sign had the similarities?",
+        ),
+        "by-the-largest": (
+            lambda: _RATIOS / _RATIOS.amax(-1, keepdim=True),
+            "The largest share of each row is one. What should add up to one?",
+        ),
+        "by-the-length": (
+            lambda: F.normalize(_RATIOS, dim=-1),
+            "The squares of a row add up to one. What should, in place of the squares?",
         ),
         "log-of-shares": (
             lambda: _RATIOS.log().log_softmax(-1),

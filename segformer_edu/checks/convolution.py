@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NoReturn
 
 import torch
@@ -71,6 +72,13 @@ HINTS = {
     "stride-by-pooling": "The size is right, and the values are those of neighbours together. What does a stride do "
     "with the "
     "places between?",
+    "stride-on-the-wrong-part": "The numbers are right, and most of the first part's results are thrown away. Which "
+    "part could take the steps, so that this work is never done?",
+    "padding-on-one-side": "The window sees more of one side than of the other. On how many sides of the map does a "
+    "border belong?",
+    "axes-reshaped": "A changed number comes out at places that do not lie around it. Were axes moved there, or were "
+    "the numbers only written into another shape?",
+    "groups-written-down": "With 6 channels all is right, with 5 it cannot be made. Which number is written down?",
     "bias-ignored": "Without biases, an input of zeros must give zeros. Do both parts get that argument?",
     "bias-missing": "Biases are asked for, unless the argument says otherwise. Does each part have one?",
     "bias-not-uniform": "An input of zeros gives another result at the border than inside. In which order are bias and "
@@ -100,6 +108,7 @@ def ds_conv2d(look: Look, answer: Any) -> None:
     for words, part in {
         "linear": lambda: _linear(look, module, x),
         "random weights": lambda: _random_weights(look, module),
+        "the same at every place": lambda: _moves_along(look, module),
         "one filter a channel, then a mixture": lambda: _structure(look, answer, module),
         "values at the border and inside": lambda: _border(look, module, x),
         "biases": lambda: _biases(look, answer),
@@ -123,6 +132,10 @@ def _constructed(look: Look, answer: Any) -> nn.Module:
         kind = "channels-do-not-mix" if mixed == 1 else "several-filters-a-channel"
         look.wrong(kind, f"6 channels in and 11 out cannot be made. {made}")
     module = look.construct(answer, 6, 11, 3, padding=1)
+    odd = look.attempt(answer, 5, 3, 1, padding=0)
+    if isinstance(odd, Failure) and "divisible by groups" in odd.words:
+        alone = _rank(_impulse(look, module, 6, 3, 1)[0].flatten(2).transpose(0, 1)) == 1
+        look.wrong("groups-written-down" if alone else "too-few-groups", f"5 channels in cannot be made. {odd}")
     look.construct(answer, dim_in=6, dim_out=11, kernel_size=3, padding=1, stride=2, bias=False)
     return module
 
@@ -256,7 +269,7 @@ def _structure(look: Look, answer: Any, module: nn.Module) -> None:
     weight = window[:, :, 2:-2, 2:-2]
     largest = float(window.abs().max())
     if float((window - F.pad(weight, (2, 2, 2, 2))).abs().max()) > 1e-9 * largest:
-        look.wrong("window-too-large", "A changed number reaches pixels outside of the 3×3 window.")
+        _too_far(look, window)
     if float(weight.abs().sum((0, 1)).flatten()[[0, 1, 2, 3, 5, 6, 7, 8]].max()) <= 1e-9 * largest:
         look.wrong("window-too-small", "A changed number reaches its own pixel alone.")
     reached = (weight.abs().amax((2, 3)) > 1e-9 * largest).sum(0)  # outputs that each input channel reaches
@@ -278,6 +291,26 @@ def _structure(look: Look, answer: Any, module: nn.Module) -> None:
         look.wrong("filter-shared", "An impulse has the same form behind every input channel, but for its strength.")
     if _rank(weight) == 1:
         look.wrong("rows-and-columns", "Each filter is a column times a row: its matrix of 3×3 has rank 1.")
+
+
+def _moves_along(look: Look, module: nn.Module) -> None:
+    """When a changed number moves by a pixel, the result moves with it, unless axes were reshaped."""
+    x, zero = torch.zeros(2, 1, 6, 15, 15, dtype=torch.float64)
+    x[0, 2, 7, 7] = 1
+    zero = look.output(module, zero).detach()
+    one = look.output(module, x).detach() - zero
+    other = look.output(module, x.roll(1, 3)).detach() - zero
+    if not close(other[..., 1:-1], one.roll(1, 3)[..., 1:-1]):
+        look.wrong("axes-reshaped", "When the changed number moves by a pixel, the result does not move with it.")
+
+
+def _too_far(look: Look, window: torch.Tensor) -> NoReturn:
+    """A changed number reaches pixels outside of its window: say whether the window lies beside its middle."""
+    for moved in ((1, 1), (1, 0), (0, 1), (-1, -1), (-1, 0), (0, -1)):
+        rolled = window.roll(moved, (2, 3))
+        if close(rolled, F.pad(rolled[:, :, 2:-2, 2:-2], (2, 2, 2, 2))):
+            look.wrong("padding-on-one-side", "The window lies a pixel beside its middle.")
+    look.wrong("window-too-large", "A changed number reaches pixels outside of the 3×3 window.")
 
 
 def _not_separable(look: Look, module: nn.Module, filters: int, mixtures: int) -> None:
@@ -348,7 +381,7 @@ def _border(look: Look, module: nn.Module, x: torch.Tensor) -> None:
 
 
 def _strided(look: Look, answer: Any) -> None:
-    """A stride leaves out places, and changes no value. Whoever computes them first is told so."""
+    """A stride leaves out places, and changes no value; nobody computes those places first."""
     for stride, kernel, padding in ((2, 3, 1), (3, 5, 2)):
         whole, strided = (look.construct(answer, 6, 11, kernel, padding, s) for s in (1, stride))
         look.call(strided.load_state_dict, whole.state_dict(), told="load_state_dict of a module with another stride")
@@ -360,10 +393,7 @@ def _strided(look: Look, answer: Any) -> None:
                 "stride-by-pooling", f"With stride {stride} the values are not those at every {stride}nd or rd place."
             )
     if _work(look, strided, x) > 0.25 * _work(look, whole, x):
-        look.remark(
-            "The numbers are the same with the stride on either part. But here one part computes every place, of which "
-            "most are thrown away: which part could take the steps, so that this work is never done?"
-        )
+        look.wrong("stride-on-the-wrong-part", "The first part computes every place, and a part of them is used.")
 
 
 class _Numbers(TorchFunctionMode):
@@ -392,69 +422,79 @@ _IN, _OUT, _K, _SIDE = 64, 128, 3, 56
 _PLACES, _FEWER = _SIDE**2, (_SIDE // 2) ** 2
 _SEPARABLE = _K**2 * _IN + _IN * _OUT
 
+
+def _or_rounded(quantity: Quantity) -> Quantity:
+    """Add what a whole number becomes with two digits or more, as a kind of its own."""
+    digits = range(1, len(str(quantity.value)) - 1)
+    return replace(quantity, wrong={**quantity.wrong, "rounded": tuple(round(quantity.value, -d) for d in digits)})
+
+
+_COSTS = {
+    "dense weights": Quantity(
+        _K**2 * _IN * _OUT,
+        {
+            "bias-counted": _K**2 * _IN * _OUT + _OUT,
+            "window-side-once": _K * _IN * _OUT,
+            "window-forgotten": _IN * _OUT,
+        },
+    ),
+    "separable weights": Quantity(
+        _SEPARABLE,
+        {
+            "bias-counted": (_SEPARABLE + _IN + _OUT, _SEPARABLE + _OUT),
+            "depthwise-times-output": (_K**2 * _IN * _OUT + _IN * _OUT, _K**2 * _OUT + _IN * _OUT),
+            "depthwise-dense": _K**2 * _IN * _IN + _IN * _OUT,
+            "one-part-only": (_K**2 * _IN, _IN * _OUT),
+            "parts-multiplied": _K**2 * _IN * _IN * _OUT,
+            "window-side-once": _K * _IN + _IN * _OUT,
+        },
+    ),
+    "dense MACs": Quantity(
+        _K**2 * _IN * _OUT * _PLACES,
+        {
+            "places-forgotten": (_K**2 * _IN * _OUT, _K**2 * _IN * _OUT * _SIDE),
+            "window-side-once": _K * _IN * _OUT * _PLACES,
+            "border-lost": _K**2 * _IN * _OUT * (_SIDE - 2) ** 2,
+            "bias-counted": (_K**2 * _IN + 1) * _OUT * _PLACES,
+        },
+        unit="MACs",
+    ),
+    "separable MACs": Quantity(
+        _SEPARABLE * _PLACES,
+        {
+            "depthwise-times-output": ((_K**2 * _IN * _OUT + _IN * _OUT) * _PLACES, (_K**2 + _IN) * _OUT * _PLACES),
+            "depthwise-dense": (_K**2 * _IN * _IN + _IN * _OUT) * _PLACES,
+            "one-part-only": (_K**2 * _IN * _PLACES, _IN * _OUT * _PLACES),
+            "places-forgotten": (_SEPARABLE, _SEPARABLE * _SIDE),
+            "border-lost": _SEPARABLE * (_SIDE - 2) ** 2,
+            "window-side-once": (_K * _IN + _IN * _OUT) * _PLACES,
+        },
+        unit="MACs",
+    ),
+    "separable MACs, stride 2": Quantity(
+        _SEPARABLE * _FEWER,
+        {
+            "stride-one-axis": _SEPARABLE * _SIDE * (_SIDE // 2),
+            "stride-on-one-part": (
+                _K**2 * _IN * _PLACES + _IN * _OUT * _FEWER,
+                _K**2 * _IN * _FEWER + _IN * _OUT * _PLACES,
+            ),
+            "depthwise-times-output": (_K**2 * _IN * _OUT + _IN * _OUT) * _FEWER,
+            "depthwise-dense": (_K**2 * _IN * _IN + _IN * _OUT) * _FEWER,
+            "one-part-only": (_K**2 * _IN * _FEWER, _IN * _OUT * _FEWER),
+            "border-lost": _SEPARABLE * (_SIDE // 2 - 1) ** 2,
+            "stride-on-both": _SEPARABLE * (_SIDE // 4) ** 2,
+        },
+        unit="MACs",
+    ),
+}
+
 predictions(
     "costs",
     title="Weights and MACs, 64 → 128 channels, 3×3, 56×56",
-    quantities={
-        "dense weights": Quantity(
-            _K**2 * _IN * _OUT,
-            {
-                "bias-counted": _K**2 * _IN * _OUT + _OUT,
-                "window-side-once": _K * _IN * _OUT,
-                "window-forgotten": _IN * _OUT,
-            },
-        ),
-        "separable weights": Quantity(
-            _SEPARABLE,
-            {
-                "bias-counted": (_SEPARABLE + _IN + _OUT, _SEPARABLE + _OUT),
-                "depthwise-times-output": (_K**2 * _IN * _OUT + _IN * _OUT, _K**2 * _OUT + _IN * _OUT),
-                "depthwise-dense": _K**2 * _IN * _IN + _IN * _OUT,
-                "one-part-only": (_K**2 * _IN, _IN * _OUT),
-                "parts-multiplied": _K**2 * _IN * _IN * _OUT,
-                "window-side-once": _K * _IN + _IN * _OUT,
-            },
-        ),
-        "dense MACs": Quantity(
-            _K**2 * _IN * _OUT * _PLACES,
-            {
-                "places-forgotten": (_K**2 * _IN * _OUT, _K**2 * _IN * _OUT * _SIDE),
-                "window-side-once": _K * _IN * _OUT * _PLACES,
-                "border-lost": _K**2 * _IN * _OUT * (_SIDE - 2) ** 2,
-                "bias-counted": (_K**2 * _IN + 1) * _OUT * _PLACES,
-            },
-            unit="MACs",
-        ),
-        "separable MACs": Quantity(
-            _SEPARABLE * _PLACES,
-            {
-                "depthwise-times-output": ((_K**2 * _IN * _OUT + _IN * _OUT) * _PLACES, (_K**2 + _IN) * _OUT * _PLACES),
-                "depthwise-dense": (_K**2 * _IN * _IN + _IN * _OUT) * _PLACES,
-                "one-part-only": (_K**2 * _IN * _PLACES, _IN * _OUT * _PLACES),
-                "places-forgotten": (_SEPARABLE, _SEPARABLE * _SIDE),
-                "border-lost": _SEPARABLE * (_SIDE - 2) ** 2,
-                "window-side-once": (_K * _IN + _IN * _OUT) * _PLACES,
-            },
-            unit="MACs",
-        ),
-        "separable MACs, stride 2": Quantity(
-            _SEPARABLE * _FEWER,
-            {
-                "stride-one-axis": _SEPARABLE * _SIDE * (_SIDE // 2),
-                "stride-on-one-part": (
-                    _K**2 * _IN * _PLACES + _IN * _OUT * _FEWER,
-                    _K**2 * _IN * _FEWER + _IN * _OUT * _PLACES,
-                ),
-                "depthwise-times-output": (_K**2 * _IN * _OUT + _IN * _OUT) * _FEWER,
-                "depthwise-dense": (_K**2 * _IN * _IN + _IN * _OUT) * _FEWER,
-                "one-part-only": (_K**2 * _IN * _FEWER, _IN * _OUT * _FEWER),
-                "border-lost": _SEPARABLE * (_SIDE // 2 - 1) ** 2,
-                "stride-on-both": _SEPARABLE * (_SIDE // 4) ** 2,
-            },
-            unit="MACs",
-        ),
-    },
+    quantities={entry: _or_rounded(quantity) for entry, quantity in _COSTS.items()},
     hints={
+        "rounded": "The first digits are right. What is the whole number, or the product that gives it?",
         "bias-counted": "Weights alone are asked for. What else have you counted?",
         "window-side-once": "The window is a square. How many places has it?",
         "window-forgotten": "A filter looks at a window, not at one pixel. How many places does it see?",
@@ -522,9 +562,18 @@ MERGE_HINTS = {
     "argument-fixed": "The merged layer does not follow the first part's own sizes. Which number is written down?",
     "changes-the-parts": "After your function the two parts hold other weights than before. Into what does it write?",
     "bias-through-the-window": "The first bias was multiplied by its filter. Is it added before the filter or after?",
+    "bias-averaged": "The first biases are put together before the second part weights them. Has each a weight of its "
+    "own there?",
+    "one-side-for-both": "A window, a step and a border have a height and a width. Which line takes one for both?",
+    "axes-reshaped": "The numbers of a matrix, or of the product, were written into another shape. Which axis is the "
+    "output's, and does reshaping move it?",
+    "padding-not-zeros": "The merged layer puts something else around its map. What stands there for the first part?",
+    "shares-memory": "The merged layer holds the very weights of a part. What happens to the part when the layer is "
+    "trained?",
     "bias-of-the-first-summed": "The first biases are weighted before they are added up. Weighted by what?",
 }
-MERGED = (
+Sides = int | tuple[int, int]
+MERGED: tuple[tuple[int, int, Sides, Sides, Sides, tuple[bool, bool]], ...] = (
     (6, 11, 3, 1, 1, (True, True)),
     (5, 7, 5, 0, 2, (True, True)),
     (6, 11, 3, 2, 3, (False, False)),
@@ -532,6 +581,7 @@ MERGED = (
     (3, 3, 3, 1, 1, (True, True)),
     (5, 4, 3, 1, 1, (False, True)),
     (5, 4, 3, 1, 1, (True, False)),
+    (5, 4, (5, 3), (2, 1), (3, 2), (True, True)),
 )
 """dim_in, dim_out, kernel, padding, stride, which of the two parts has a bias."""
 
@@ -547,37 +597,54 @@ def merge(look: Look, answer: Any) -> None:
             nn.Conv2d(dim_in, dim_out, 1, bias=second).double(),
         )
         _merged(look, answer, parts)
-        what = f"{dim_in} → {dim_out} channels, {kernel}×{kernel}, stride {stride}"
+        what = f"{dim_in} → {dim_out} channels, window {kernel}, stride {stride}"
         which = {(True, True): "", (False, False): ", without biases", (True, False): ", a first bias alone"}
         look.done(what + which.get((first, second), ", a second bias alone"))
+
+
+def _held(part: nn.Conv2d) -> tuple[Any, ...]:
+    """Return what a part is: its settings, its weights, and whether they are trained."""
+    weights = [(name, p.requires_grad, p.dtype, p.detach().tolist()) for name, p in part.named_parameters()]
+    return repr(part), part.training, weights
 
 
 def _merged(look: Look, answer: Any, parts: tuple[nn.Conv2d, nn.Conv2d]) -> None:
     depthwise, pointwise = parts
     told = f"merge({depthwise}, {pointwise})"
-    before = [value.clone() for part in parts for value in part.state_dict().values()]
+    before = [_held(part) for part in parts]
     torch.manual_seed(1)
     made = look.attempt(answer, *parts)
     if isinstance(made, Failure):
-        lacking = [name for name, part in zip(("depthwise", "pointwise"), parts) if part.bias is None]
-        if lacking and "None" in made.words:
-            look.wrong("fails-without-bias", f"No bias has the {' nor the '.join(lacking)} part: {made}")
-        if re.search(
-            "cannot be multiplied|must match|expand|invalid for input|size mismatch|Subscript|does not match",
-            made.words,
-        ):
-            _square(look, answer, made)
+        _not_merged(look, answer, made, parts)
         made = look.call(answer, *parts, told=told)
     if made is None or made is Ellipsis:
         look.nothing(answer, told)
-    after = [value for part in parts for value in part.state_dict().values()]
-    if any(not torch.equal(a, b) for a, b in zip(before, after)):
-        look.wrong("changes-the-parts", "The weights of the two parts are other ones after the call.")
+    if [_held(part) for part in parts] != before:
+        look.wrong("changes-the-parts", "The two parts are other ones after the call: their weights or settings.")
     if not isinstance(made, nn.Conv2d):
         look.wrong("not-a-convolution", f"The function gave a {type(made).__name__}; an nn.Conv2d is expected.")
     if made.groups != 1:
         look.wrong("still-grouped", f"The layer has {made.groups} groups.")
-    _compare_merged(look, made, parts)
+    torch.manual_seed(2)
+    _compare_merged(look, made, parts, look.call(answer, *parts, told=told))
+    storage = {p.untyped_storage().data_ptr() for part in parts for p in part.parameters()}
+    if any(p.untyped_storage().data_ptr() in storage for p in made.parameters()):
+        look.wrong("shares-memory", "A weight of the merged layer and one of a part are the same numbers in memory.")
+
+
+def _not_merged(look: Look, answer: Any, made: Failure, parts: tuple[nn.Conv2d, nn.Conv2d]) -> None:
+    """The answer raised something: say what, where the message or the sizes tell."""
+    lacking = [name for name, part in zip(("depthwise", "pointwise"), parts) if part.bias is None]
+    if lacking and "None" in made.words:
+        look.wrong("fails-without-bias", f"No bias has the {' nor the '.join(lacking)} part: {made}")
+    if len(set(parts[0].kernel_size)) > 1:
+        look.wrong("one-side-for-both", f"With a window of {parts[0].kernel_size}: {made}")
+    if "divisible by groups" in made.words:
+        look.wrong("still-grouped", f"With {parts[0].in_channels} channels in and {parts[1].out_channels} out: {made}")
+    if re.search(
+        "cannot be multiplied|must match|expand|invalid for input|size mismatch|Subscript|does not match", made.words
+    ):
+        _square(look, answer, made)
 
 
 def _square(look: Look, answer: Any, failure: Failure) -> NoReturn:
@@ -590,24 +657,43 @@ def _square(look: Look, answer: Any, failure: Failure) -> NoReturn:
     look.wrong(kind, f"With 6 channels in and 11 out: {failure}")
 
 
-def _compare_merged(look: Look, made: nn.Conv2d, parts: tuple[nn.Conv2d, nn.Conv2d]) -> None:
-    """The layer's weight and bias against the product; then its result against the two parts'."""
+def _compare_merged(look: Look, made: nn.Conv2d, parts: tuple[nn.Conv2d, nn.Conv2d], again: Any = None) -> None:
+    """The layer's weight and bias against the product; then its result against the two parts'.
+
+    ``again`` is a second layer made of the same parts: what differs in it is random.
+    """
     depthwise, pointwise = parts
     D, P = depthwise.weight.detach()[:, 0], pointwise.weight.detach()[:, :, 0, 0]  # (C_in, K, K), (C_out, C_in)
     weight = P[:, :, None, None] * D
     if made.weight.dtype != torch.float64:
         look.wrong("wrong-dtype", f"The parts hold float64, the merged layer {short(made.weight.dtype)}.")
-    look.shape(made.weight, weight.shape, "for the weight of the merged layer")
-    for kind in ("stride", "padding"):
-        yours, target = getattr(made, kind), getattr(depthwise, kind)
-        if tuple(yours) != tuple(target):
-            lost = tuple(yours) == ((1, 1) if kind == "stride" else (0, 0))
-            look.wrong(f"{kind}-lost" if lost else "argument-fixed", f"The layer has the {kind} {yours}.")
+    squares = [(*P.shape, side, side) for side in depthwise.kernel_size if len(set(depthwise.kernel_size)) > 1]
+    found = tuple(made.weight.shape)
+    wrong = {"one-side-for-both": found} if found in squares else {}
+    look.shape(made.weight, weight.shape, "for the weight of the merged layer", wrong)
+    _compare_settings(look, made, depthwise)
+    if again is not None and not torch.equal(made.weight, again.weight):
+        look.wrong("weights-of-random-numbers", "A second call with the same two parts gave other weights.")
     if not close(made.weight.detach(), weight):
         _other_weights(look, made.weight.detach(), weight, D, P)
+    if again is not None and made.bias is not None and not torch.equal(made.bias, again.bias):
+        look.wrong("bias-of-random-numbers", "A second call with the same two parts gave other biases.")
     _compare_biases(look, made, parts)
     x = random(2, P.shape[1], 11, 13)
     look.values(look.output(made, x), pointwise(depthwise(x)), at="for a random map")
+
+
+def _compare_settings(look: Look, made: nn.Conv2d, depthwise: nn.Conv2d) -> None:
+    """The layer's stride and padding are the first part's."""
+    for kind in ("stride", "padding"):
+        yours, target = tuple(getattr(made, kind)), tuple(getattr(depthwise, kind))
+        if yours != target:
+            lost = yours == ((1, 1) if kind == "stride" else (0, 0))
+            one = len(set(target)) > 1 and len(set(yours)) == 1 and yours[0] in target
+            found = "one-side-for-both" if one else f"{kind}-lost" if lost else "argument-fixed"
+            look.wrong(found, f"The layer has the {kind} {yours}; the first part has {target}.")
+    if made.padding_mode != "zeros":
+        look.wrong("padding-not-zeros", f"The layer has the padding mode {made.padding_mode!r}.")
 
 
 def _other_weights(look: Look, yours: torch.Tensor, weight: torch.Tensor, D: torch.Tensor, P: torch.Tensor) -> NoReturn:
@@ -631,14 +717,15 @@ def _other_weights(look: Look, yours: torch.Tensor, weight: torch.Tensor, D: tor
         look.wrong("height-and-width", "The weights are right, but rows of each window are its columns.")
     if close(yours, weight.flip(2, 3)):
         look.wrong("filters-flipped", "The weights are right, and each window is turned.")
-    if float(yours.abs().max()) <= (P.shape[1] * D[0].numel()) ** -0.5 and not _separable(yours):
-        look.wrong("weights-of-random-numbers", "The weights have nothing to do with those of the two parts.")
+    if any(close(yours, other) for other in (weight.transpose(0, 1).reshape(weight.shape), _reshaped(P) * D)):
+        look.wrong("axes-reshaped", "The numbers were written into another shape, and stand at other places.")
     look.values(yours, weight, at="weights of the merged layer")
     raise AssertionError  # unreachable: the values differ
 
 
-def _separable(weight: torch.Tensor) -> bool:
-    return weight.shape[-1] > 1 and _rank(weight.flatten(2).transpose(0, 1)) == 1
+def _reshaped(P: torch.Tensor) -> torch.Tensor:
+    """Return the matrix that is transposed and written into its old shape again, with two axes for the window."""
+    return P.T.reshape(P.shape)[:, :, None, None]
 
 
 def _compare_biases(look: Look, made: nn.Conv2d, parts: tuple[nn.Conv2d, nn.Conv2d]) -> None:
@@ -657,6 +744,16 @@ def _compare_biases(look: Look, made: nn.Conv2d, parts: tuple[nn.Conv2d, nn.Conv
         which = "second" if depthwise.bias is None else "first"
         look.wrong("one-bias-lost", f"The {which} part alone has a bias; the merged layer has none, or zeros.")
     through = P @ first
+    target = through + second
+    if close(yours, target):
+        return
+    for one in (P.sum(1) * first.mean(), P.sum(1) * first.sum(), first.mean()):
+        if close(yours, second + one):
+            look.wrong("bias-averaged", "One number stands for all the first biases: their sum, or their mean.")
+    if close(yours, second + P[:, 0] * first[0]):
+        look.wrong("bias-not-mixed", "The bias is the one that the first channel alone would give.")
+    if close(yours, through * second):
+        look.wrong("bias-added", "For an input of zeros the result is another one than that of the two parts.")
     wrong = {
         "bias-forgotten": torch.zeros_like(second),
         "first-bias-forgotten": second,
@@ -667,23 +764,22 @@ def _compare_biases(look: Look, made: nn.Conv2d, parts: tuple[nn.Conv2d, nn.Conv
     if len(first) == len(second):
         wrong |= {"bias-added": second + first, "bias-not-mixed": second + P.sum(1) * first}
         wrong["matrices-in-wrong-order"] = second + P.T @ first
-    target = through + second
-    if not close(yours, target) and all(not close(yours, candidate) for candidate in wrong.values()):
-        if close(yours, second + first.mean()) or close(yours, through * second):
-            look.wrong("bias-added", "For an input of zeros the result is another one than that of the two parts.")
-        if float(yours.abs().max()) <= 1 / (P.shape[1] * depthwise.weight[0].numel()) ** 0.5:
-            look.wrong("bias-of-random-numbers", "The bias has nothing to do with the biases of the two parts.")
     look.values(yours, target, wrong, "biases of the merged layer")
 
 
 # Warm-ups
 
 
+_IMPULSE = F.one_hot(torch.tensor([22]), 36).float().reshape(1, 4, 3, 3)  # a 1 at (0, 2, 1, 1)
+_FILTERS = torch.arange(36.0).reshape(4, 1, 3, 3)
+
+
+def _filtered(x: torch.Tensor, filters: torch.Tensor, groups: int = 4, padding: int = 1) -> torch.Tensor:
+    return F.conv2d(x, filters, padding=padding, groups=groups)
+
+
 def _groups(groups: int, padding: int = 1) -> torch.Tensor:
-    x = torch.zeros(1, 4, 3, 3)
-    x[0, 2, 1, 1] = 1
-    weight = torch.arange(36.0).reshape(4, 1, 3, 3).repeat(1, 4 // groups, 1, 1)
-    return F.conv2d(x, weight, padding=padding, groups=groups)
+    return _filtered(_IMPULSE, _FILTERS.repeat(1, 4 // groups, 1, 1), groups, padding)
 
 
 puzzle_of(
@@ -697,6 +793,31 @@ puzzle_of(
             lambda: _groups(4).flip(2, 3),
             "The numbers run the other way. At which place of the window does each output see the impulse?",
         ),
+        "filter-for-all": (
+            lambda: _filtered(_IMPULSE, _FILTERS.view(1, 4, 3, 3).repeat(4, 1, 1, 1), 1),
+            "All four outputs hold the same numbers. Does one filter look at every channel here, or at one?",
+        ),
+        "first-filter-for-all": (
+            lambda: _filtered(_IMPULSE, _FILTERS[:1].expand(4, 1, 3, 3)),
+            "These are the numbers of the first filter. Which of the four does the impulse meet?",
+        ),
+        "filters-in-reverse": (
+            lambda: _filtered(_IMPULSE, _FILTERS.flip(0)),
+            "These are the numbers of the second filter, and the third was met. In which order do the filters stand?",
+        ),
+        "counted-from-one": (
+            lambda: _filtered(_IMPULSE.roll(-1, 1), _FILTERS),
+            "The numbers stand in the second of the four channels. Does counting begin at 0 or at 1?",
+        ),
+        "counted-too-far": (
+            lambda: _filtered(_IMPULSE.roll(1, 1), _FILTERS),
+            "The numbers stand in the last of the four channels. Which channel has the impulse?",
+        ),
+        "window-not-moved": (
+            lambda: _IMPULSE * _FILTERS.view(1, 4, 3, 3),
+            "The filter was laid on the map once. At how many places does a window see the impulse?",
+        ),
+        "nothing-done": (lambda: _IMPULSE, "This is the map as it came in. Who looks at it?"),
         "padding-ignored": (lambda: _groups(4, 0), "One place is left of nine. What stands around the map?"),
     },
 )
@@ -716,6 +837,22 @@ puzzle_of(
         "pixels-shuffled": (
             lambda: (_MIX @ _PICTURE.reshape(4, 3).T).reshape(2, 2, 2),
             "The picture was reshaped before the mixing. Which numbers stand together then: one pixel's?",
+        ),
+        "two-letters-for-one-axis": (
+            lambda: torch.einsum("oi,chw->ohw", _MIX, _PICTURE),
+            "Each factor is summed by itself, and the sums are multiplied. Which axis have the two in common?",
+        ),
+        "channels-in-the-middle": (
+            lambda: _MIX @ _PICTURE.reshape(2, 3, 2),
+            "Three numbers of each half of the picture were mixed. Are they the three channels of one pixel?",
+        ),
+        "mixture-reversed": (
+            lambda: torch.einsum("oi,ihw->ohw", _MIX.flip(1), _PICTURE),
+            "The first number of each row met the last channel. Which channel should it meet?",
+        ),
+        "signs-lost": (
+            lambda: torch.einsum("oi,ihw->ohw", _MIX.abs(), _PICTURE),
+            "The first mixture is a sum here. What does its negative number ask for?",
         ),
         "not-summed": (
             lambda: torch.einsum("oi,ihw->oihw", _MIX, _PICTURE),

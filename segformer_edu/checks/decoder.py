@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -18,6 +19,8 @@ from segformer_edu.checks.numbers import Quantity, predictions, puzzle_of
 DIMS, WIDTH, CLASSES = (5, 3, 7, 4), 6, 9
 MAPS = (((16, 24), (8, 12), (4, 6), (2, 3)), ((12, 18), (6, 9), (3, 5), (2, 3)), ((9, 7), (5, 4), (3, 2), (2, 1)))
 """Sizes of the four maps; the first ones are halves of each other."""
+AWKWARD = ((15, 30), (11, 11), (13, 13), (7, 5))
+"""For these 11 times 15/11 is less than 15."""
 COUNT = sum(dim * WIDTH + WIDTH for dim in DIMS) + 4 * WIDTH * WIDTH + WIDTH + WIDTH * CLASSES + CLASSES
 
 HINTS = {
@@ -36,6 +39,8 @@ HINTS = {
     "not-linear": "Somewhere the sum of two inputs does not give the sum of two outputs. Which step is not linear, and "
     "is it asked for?",
     "map-ignored": "One of the four maps makes no difference. Where does it get lost?",
+    "mean-taken-away": "A map that is the same everywhere makes no difference, and another one does. What is taken "
+    "away from it?",
     "looks-at-neighbours": "A map that is the same everywhere gives different scores at the edge. Which layer looks "
     "at more than one pixel?",
     "bilinear": "The values between two pixels are mixed. Which way of enlarging does the text ask for?",
@@ -57,6 +62,20 @@ HINTS = {
     "parameters": "Count the weights of the projections, of the fuse and of the classifier. Which is larger here?",
     "changes-the-list": "The list that came in is another one after the call. Which line writes into it?",
     "arguments-fixed": "With other sizes it cannot be built or run. Which number is written down?",
+    "factor-rounded": "A factor made of two sizes gave one row too few. What else can the enlarging be told?",
+    "batch-shorter": "There are fewer pictures than went in. Which line takes some of them?",
+    "norm-inside": "A norm works between the layers. Is one asked for here?",
+    "reshaped-not-moved": "A pixel that changes is seen at other places than its own. Which axes have been "
+    "reshaped, and should have been moved?",
+    "enlarged-in-steps": "A coarse map is enlarged several times, and for odd sizes the copies fall elsewhere. "
+    "How often should each map be enlarged?",
+    "cropped": "The maps were enlarged by a whole number and then cut. What does that do to the places of the copies?",
+    "interleaved": "The maps' channels alternate: one of each, then the next of each. Which channels belong together?",
+    "added-beside-the-fuse": "Something besides the fuse's own result goes to the classifier. What is added to it?",
+    "another-way-to-the-fuse": "The scores are not those of the six weights in a row. What else happens on the way?",
+    "fuse-width": "The projections have the width of the argument. How many channels does the fuse give?",
+    "bias-otherwise": "For maps of zeros other scores come out than the six biases give. How often is each added?",
+    "grouped": "A layer sees some of its channels only. Which argument does that?",
 }
 
 
@@ -67,9 +86,13 @@ class _Joined(nn.Module):
         super().__init__()
         self.decoder, self.shapes = decoder, [(dim, *size) for dim, size in zip(DIMS, sizes)]
 
-    def forward(self, row: torch.Tensor) -> Any:
+    def split(self, row: torch.Tensor) -> list[torch.Tensor]:
+        """Return the four maps."""
         parts = row.split([c * h * w for c, h, w in self.shapes], 1)
-        return self.decoder([part.unflatten(1, shape) for part, shape in zip(parts, self.shapes)])
+        return [part.unflatten(1, shape) for part, shape in zip(parts, self.shapes)]
+
+    def forward(self, row: torch.Tensor) -> Any:
+        return self.decoder(self.split(row))
 
 
 def _maps(
@@ -84,10 +107,11 @@ def mlp_decoder(look: Look, answer: Any) -> None:
     look.exists(answer)
     module = look.construct(answer, dims=DIMS, decoder_dim=WIDTH, num_classes=CLASSES)
     look.done("constructed")
-    for sizes in MAPS:
+    for sizes in (*MAPS, AWKWARD):
         _runs(look, module, sizes)
     look.done("runs, shapes right for maps that are halves of each other and for others")
     _keeps_the_list(look, module)
+    _norms(look, module)
     joined, row = _Joined(module, MAPS[1]), torch.cat([x.flatten(1) for x in _maps(MAPS[1])], 1)
     look.side_effects(joined, row)
     look.pictures_apart(joined, row)
@@ -99,9 +123,9 @@ def mlp_decoder(look: Look, answer: Any) -> None:
     look.done("all four maps count, pixel by pixel")
     _enlarged(look, module, matrices, bias)
     look.done("way of enlarging")
-    _layers(look, module, matrices)
+    _layers(look, module, matrices, bias)
     look.done("number of parameters, order of the maps")
-    look.gradients(joined, row)
+    look.gradients(joined, row, lambda x: _by_matrices(joined.split(x), matrices, bias))
     look.done("gradients")
     _other_arguments(look, answer)
     look.done("other widths")
@@ -115,7 +139,7 @@ def _runs(look: Look, module: nn.Module, sizes: Any) -> None:
     if isinstance(made, Failure):
         words = made.words
         if not halves:
-            look.wrong("scale-factor", f"{told}: {made}")
+            look.wrong("factor-rounded" if sizes is AWKWARD else "scale-factor", f"{told}: {made}")
         if "Sizes of tensors must match" in words or "must match the size of tensor" in words:
             look.wrong("not-enlarged", f"{told}: {made}")
         if "channels, but got" in words or "cannot be multiplied" in words:
@@ -135,12 +159,17 @@ def _shape(look: Look, yours: torch.Tensor, sizes: Any, told: str) -> None:
     seen = f"The result has the shape {tuple(yours.shape)}; expected is {expected}."
     if yours.dim() == 4 and yours.shape[0] in (4, 8) and yours.shape[2:] == (height, width):
         look.wrong("batch-longer", seen)
+    if yours.dim() == 4 and yours.shape[0] < 2:
+        look.wrong("batch-shorter", seen)
+    if not halves and yours.shape[2:] == MAPS[0][0]:
+        look.wrong("keeps-state", f"{seen} The maps of the first call had that size.")
     if yours.dim() == 4 and yours.shape[2:] in coarse:
         look.wrong("size-of-a-coarse-map", seen)
     if yours.dim() == 4 and yours.shape[0] == 2 and yours.shape[1] != CLASSES and yours.shape[2:] == (height, width):
         look.wrong("not-the-classes", seen)
     if not halves and yours.dim() == 4 and yours.shape[1] == CLASSES and sorted(yours.shape) != sorted(expected):
-        look.wrong("enlarged-to-the-image" if yours.shape[2] > 3 * height else "scale-factor", seen)
+        factor = "factor-rounded" if sizes is AWKWARD else "scale-factor"
+        look.wrong("enlarged-to-the-image" if yours.shape[2] > 3 * height else factor, seen)
     look.shape(yours, expected, told, wrong)
 
 
@@ -165,6 +194,22 @@ def _keeps_the_list(look: Look, module: nn.Module) -> None:
         look.wrong("changes-input", "A map holds other numbers after the call.")
 
 
+def _norms(look: Look, module: nn.Module) -> None:
+    """Whether a norm is called."""
+    called: list[str] = []
+
+    def note(part: nn.Module, *_: Any) -> None:
+        called.append(type(part).__name__)
+
+    parts = [part for part in module.modules() if re.search(r"Norm(\dd)?$", type(part).__name__)]
+    hooks = [part.register_forward_hook(note) for part in parts if part is not module]
+    look.output(module, _maps(MAPS[1]))
+    for hook in hooks:
+        hook.remove()
+    if called:
+        look.wrong("norm-inside", f"A {called[0]} was called.")
+
+
 def _scores(look: Look, joined: nn.Module, row: torch.Tensor) -> None:
     """f(a + b) + f(0) = f(a) + f(b); what is not linear is looked at once more."""
     other = 2 * random(*row.shape, seed=8)
@@ -186,15 +231,23 @@ def _read(look: Look, module: nn.Module) -> tuple[list[torch.Tensor], torch.Tens
     nothing = look.output(module, list(zeros)).detach()
     flat = nothing[:, :, 5:6, 7:8]
     if not close(nothing, flat.expand_as(nothing)):
+        _own_place(look, module)
         look.wrong("looks-at-neighbours", "For maps of zeros the scores are not the same everywhere.")
     matrices = []
     for index, dim in enumerate(DIMS):
         batch = [x.expand(dim, -1, -1, -1).clone() for x in zeros]
         batch[index] += torch.eye(dim, dtype=torch.float64)[:, :, None, None]
-        answer = look.output(module, batch).detach() - nothing  # (C_i, K, H, W)
+        yours = look.output(module, batch).detach()
+        if len(yours) != dim:
+            look.wrong("batch-shorter", f"{dim} pictures went in, {len(yours)} came out.")
+        answer = yours - nothing  # (C_i, K, H, W)
         if not bool(answer.any()):
+            batch[index] = random(*batch[index].shape, seed=6)
+            if not close(look.output(module, batch).detach(), yours):
+                look.wrong("mean-taken-away", f"A map {index + 1} of ones gives what a map of zeros gives.")
             look.wrong("map-ignored", f"Map {index + 1} can be changed, and the scores stay.")
         if not close(answer, answer[:, :, 5:6, 7:8].expand_as(answer)):
+            _own_place(look, module)
             look.wrong(
                 "looks-at-neighbours", f"A map {index + 1} of ones gives other scores at some places than at others."
             )
@@ -202,39 +255,93 @@ def _read(look: Look, module: nn.Module) -> tuple[list[torch.Tensor], torch.Tens
     return matrices, flat[0, :, 0, 0]
 
 
+def _own_place(look: Look, module: nn.Module) -> None:
+    """End where a change of the finest map is not seen at its own place."""
+    before = look.output(module, _maps(MAPS[1])).detach()
+    for row, column in ((2, 15), (5, 7), (9, 3)):
+        maps = _maps(MAPS[1])
+        maps[0][:, :, row, column] += 1
+        change = (look.output(module, maps).detach() - before).abs().amax((0, 1))
+        if change[row, column] < 1e-9 < change.max():
+            other = tuple(int(i) for i in (change > 1e-9).nonzero()[0])
+            look.wrong("reshaped-not-moved", f"Pixel {(row, column)} was changed; the scores changed at {other}.")
+
+
+def _by_matrices(
+    maps: Sequence[torch.Tensor], matrices: list[torch.Tensor], bias: torch.Tensor, enlarge: Any = F.interpolate
+) -> torch.Tensor:
+    """The scores by one matrix a map, with a way of enlarging to the first map's size."""
+    size = tuple(maps[0].shape[2:])
+    parts = [torch.einsum("kc,bchw->bkhw", M, enlarge(x, size)) for M, x in zip(matrices, maps)]
+    return torch.stack(parts).sum(0) + bias[:, None, None]
+
+
+def _way(mode: str, **options: Any) -> Callable[[torch.Tensor, Sequence[int]], torch.Tensor]:
+    return lambda x, size: F.interpolate(x, size=size, mode=mode, **options)
+
+
+def _flipped(*axes: int) -> Callable[[torch.Tensor, Sequence[int]], torch.Tensor]:
+    return lambda x, size: x if x.shape[2:] == size else F.interpolate(x, size=size).flip(axes)
+
+
+def _cut(x: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+    """Each number copied by a whole factor, and what is too much cut off."""
+    rows, columns = (-(-n // m) for n, m in zip(size, x.shape[2:]))
+    return x.repeat_interleave(rows, 2).repeat_interleave(columns, 3)[:, :, : size[0], : size[1]]
+
+
+def _in_steps(x: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+    """From each map's size to that of the map before."""
+    sizes = next(sizes for sizes in MAPS if sizes[0] == tuple(size))
+    for step in sizes[: sizes.index(tuple(x.shape[2:]))][::-1]:
+        x = F.interpolate(x, size=step)
+    return x
+
+
+WAYS: tuple[tuple[str, Callable[[torch.Tensor, Sequence[int]], torch.Tensor]], ...] = (
+    ("bilinear", _way("bilinear")),
+    ("bilinear-corners", _way("bilinear", align_corners=True)),
+    ("bicubic", _way("bicubic")),
+    ("bicubic", _way("bicubic", align_corners=True)),
+    ("other-nearest", _way("nearest-exact")),
+    ("means-of-areas", _way("area")),
+    ("maps-flipped", _flipped(2)),
+    ("maps-flipped", _flipped(3)),
+    ("maps-flipped", _flipped(2, 3)),
+    ("enlarged-in-steps", _in_steps),
+    ("cropped", _cut),
+)
+"""Ways of enlarging a map to a size that are not the one asked for."""
+
+
 def _enlarged(look: Look, module: nn.Module, matrices: list[torch.Tensor], bias: torch.Tensor) -> None:
     """The whole against the matrices and ways of enlarging."""
     for sizes in MAPS[1:]:
         maps = _maps(sizes, seed=3)
-
-        def by(enlarge: Callable[[torch.Tensor], torch.Tensor], maps: Any = maps) -> torch.Tensor:
-            parts = [torch.einsum("kc,bchw->bkhw", M, enlarge(x)) for M, x in zip(matrices, maps)]
-            return torch.stack(parts).sum(0) + bias[:, None, None]
-
-        def way(mode: str, sizes: Any = sizes, **options: Any) -> Callable[[torch.Tensor], torch.Tensor]:
-            return lambda x: F.interpolate(x, size=sizes[0], mode=mode, **options)
-
-        def flipped(*axes: int, sizes: Any = sizes) -> Callable[[torch.Tensor], torch.Tensor]:
-            return lambda x: x if x.shape[2:] == sizes[0] else F.interpolate(x, size=sizes[0]).flip(axes)
-
-        wrong: dict[str, Any] = {
-            "bilinear": lambda: by(way("bilinear")),
-            "bilinear-corners": lambda: by(way("bilinear", align_corners=True)),
-            "bicubic": lambda: by(way("bicubic")),
-            "other-nearest": lambda: by(way("nearest-exact")),
-            "maps-flipped": lambda: by(flipped(2)),
-        }
-        yours = look.output(module, list(maps)).detach()
-        if close(yours, by(way("bicubic", align_corners=True))):
-            look.wrong("bicubic", "The values are those of bicubic enlarging.")
-        if close(yours, by(way("area"))):
-            look.wrong("means-of-areas", "The values are means over areas.")
-        if close(yours, by(flipped(3))) or close(yours, by(flipped(2, 3))):
-            look.wrong("maps-flipped", "The coarse maps are turned.")
-        look.values(yours, by(way("nearest")), wrong)
+        yours, target = look.output(module, list(maps)).detach(), _by_matrices(maps, matrices, bias)
+        for kind, way in WAYS:
+            if not close(yours, target) and close(yours, _by_matrices(maps, matrices, bias, way)):
+                look.wrong(kind, "The result is the one that this way of enlarging gives, to the last digits.")
+        if not close(yours, target):
+            _one_map_otherwise(look, module, maps, matrices, bias)
+        look.values(yours, target)
+        if not close(yours, target, 1e-11):
+            look.wrong("close-but-not-equal", "The scores differ behind the seventh digit.")
 
 
-def _layers(look: Look, module: nn.Module, matrices: list[torch.Tensor]) -> None:
+def _one_map_otherwise(
+    look: Look, module: nn.Module, maps: list[torch.Tensor], matrices: list[torch.Tensor], bias: torch.Tensor
+) -> None:
+    """Whether a single map is enlarged in a way of its own: the others are zero."""
+    for index in range(4):
+        alone = [x * (i == index) for i, x in enumerate(maps)]
+        yours = look.output(module, list(alone)).detach()
+        for kind, way in WAYS if not close(yours, _by_matrices(alone, matrices, bias)) else ():
+            if close(yours, _by_matrices(alone, matrices, bias, way)):
+                look.wrong(kind, f"Map {index + 1} is enlarged in this way.")
+
+
+def _layers(look: Look, module: nn.Module, matrices: list[torch.Tensor], bias: torch.Tensor) -> None:
     """The number of parameters tells which layers there are; the weights, in which order the maps meet the fuse."""
     parameters = list(module.parameters())
     count = sum(parameter.numel() for parameter in parameters)
@@ -254,11 +361,30 @@ def _layers(look: Look, module: nn.Module, matrices: list[torch.Tensor]) -> None
         look.wrong("fuse-missing", seen)
     if 0 < COUNT - count <= 5 * w + k and all(p.dim() > 1 for p in parameters if p.numel() > w + k):
         look.wrong("bias-missing", seen)
+    if any(getattr(part, "groups", 1) != 1 for part in module.modules()):
+        look.wrong("grouped", seen)
+    flat = [tuple(p.flatten(1).shape) for p in parameters if p.dim() > 1]
+    if all((w, dim) in flat for dim in DIMS) and any(rows != w and columns == 4 * w for rows, columns in flat):
+        look.wrong("fuse-width", seen)
     if rank > w or rank < min(w, k):
         look.wrong("width-ignored", f"The four matrices together have rank {rank}; decoder_dim is {w}. {seen}")
     if count != COUNT:
         look.wrong("parameters", seen)
     _order(look, parameters, matrices)
+    _biases(look, module, bias)
+
+
+def _biases(look: Look, module: nn.Module, bias: torch.Tensor) -> None:
+    """Where six layers are found by the shapes of their weights, their biases must give what maps of zeros give."""
+    layers = [part for part in module.modules() if isinstance(getattr(part, "bias", None), nn.Parameter)]
+    shapes = [*((WIDTH, dim) for dim in DIMS), (WIDTH, 4 * WIDTH), (CLASSES, WIDTH)]
+    by_shape = {tuple(part.weight.flatten(1).shape): part for part in layers if isinstance(part.weight, torch.Tensor)}
+    if len(layers) != 6 or set(by_shape) != set(shapes):
+        return
+    weights, added = ([getattr(by_shape[shape], name).detach() for shape in shapes] for name in ("weight", "bias"))
+    fuse, classify = weights[4].flatten(1), weights[5].flatten(1)
+    if not close(bias, classify @ (fuse @ torch.cat(added[:4]) + added[4]) + added[5]):
+        look.wrong("bias-otherwise", "For maps of zeros the scores are others than the six biases give.")
 
 
 def _order(look: Look, parameters: list[nn.Parameter], matrices: list[torch.Tensor]) -> None:
@@ -272,16 +398,28 @@ def _order(look: Look, parameters: list[nn.Parameter], matrices: list[torch.Tens
     project, fuse, classify = [find(WIDTH, dim) for dim in DIMS], find(WIDTH, 4 * WIDTH), find(CLASSES, WIDTH)
     if fuse is None or classify is None or any(P is None for P in project):
         return  # another way to hold the weights
-    pieces = fuse.chunk(4, 1)
-    right, backwards = (
-        all(close(M, classify @ piece @ P) for M, piece, P in zip(matrices, order, project))  # type: ignore[operator]
-        for order in (pieces, pieces[::-1])
-    )
-    if any(all(close(M, share * classify @ P) for M, P in zip(matrices, project)) for share in (1, 0.25)):  # type: ignore[operator]
+    projections = [P for P in project if P is not None]
+    if any(all(close(M, share * classify @ P) for M, P in zip(matrices, projections)) for share in (1, 0.25)):
         look.wrong("fuse-unused", "The scores are those of the projections and the classifier, without the fuse.")
-    if not right:
-        words = "from the last to the first." if backwards else "in another order."
-        look.wrong("concatenated-backwards", f"The four pieces of the fuse's weight meet the maps {words}")
+
+    def meets(pieces: Sequence[torch.Tensor]) -> bool:
+        return all(close(M, classify @ piece @ P) for M, piece, P in zip(matrices, pieces, projections))
+
+    pieces = fuse.chunk(4, 1)
+    if meets(pieces):
+        return
+    seen = "The four pieces of the fuse's weight meet the maps "
+    if meets(pieces[::-1]):
+        look.wrong("concatenated-backwards", seen + "from the last to the first.")
+    if meets([fuse[:, i::4] for i in range(4)]):
+        look.wrong("interleaved", "Each map meets every fourth column of the fuse's weight.")
+    if any(map(meets, itertools.permutations(pieces))):
+        look.wrong("concatenated-backwards", seen + "in another order.")
+    rest = [M - classify @ piece @ P for M, piece, P in zip(matrices, pieces, projections)]
+    beside = [classify @ P for P in projections]
+    if all(close(R + B, (1 + (R * B).sum() / (B * B).sum()) * B) for R, B in zip(rest, beside)):
+        look.wrong("added-beside-the-fuse", "Besides the fuse's result, projected maps go to the classifier.")
+    look.wrong("another-way-to-the-fuse", "A matrix from a map to the scores is not the product of its three weights.")
 
 
 def _other_arguments(look: Look, answer: Any) -> None:
@@ -319,7 +457,7 @@ predictions(
         "B0, fuse": Quantity(
             _B0[1],
             {
-                "one-map-only": _PLACES * 256 * 256,
+                "a-quarter": _PLACES * 256 * 256,
                 "places-of-the-image": 512**2 * 4 * 256 * 256,
                 "places-forgotten": (4 * 256 * 256, 128 * 4 * 256 * 256),
                 "unprojected": _PLACES * (32 + 64 + 160 + 256) * 256,
@@ -336,6 +474,7 @@ predictions(
                 "places-of-the-image": 16 * _B0[0],
                 "one-map-only": _PLACES * 32 * 256,
                 "places-forgotten": (32 + 64 + 160 + 256) * 256,
+                "bias-counted": (_B0[0] + 4 * 256, _B0[0] + sum((128 // 2**i) ** 2 for i in range(4)) * 256),
             },
             unit="MACs",
         ),
@@ -356,6 +495,9 @@ predictions(
                 "decoder-by-encoder": sum(_B0) / (8.4e9 - sum(_B0)),
                 "percent": 100 * sum(_B0) / 8.4e9,
                 "encoder-share": 1 - sum(_B0) / 8.4e9,
+                "inverted": 8.4e9 / sum(_B0),
+                "part-missing": tuple((sum(_B0) - part) / 8.4e9 for part in _B0),
+                "part-alone": (_B0[0] / 8.4e9, _B0[2] / 8.4e9),
                 "one-digit": round(sum(_B0) / 8.4e9, 1),
             },
             tolerance=0.01,
@@ -377,6 +519,9 @@ predictions(
                 "decoder-by-encoder": sum(_B2) / (62.4e9 - sum(_B2)),
                 "percent": 100 * sum(_B2) / 62.4e9,
                 "encoder-share": 1 - sum(_B2) / 62.4e9,
+                "inverted": 62.4e9 / sum(_B2),
+                "part-missing": tuple((sum(_B2) - part) / 62.4e9 for part in _B2),
+                "part-alone": (_B2[0] / 62.4e9, _B2[2] / 62.4e9),
                 "one-digit": round(sum(_B2) / 62.4e9, 1),
                 "narrow-decoder": sum(_decoder_macs((64, 128, 320, 512), 256)) / 62.4e9,
             },
@@ -385,6 +530,9 @@ predictions(
     },
     hints={
         "one-map-only": "There are four maps. How many of them have you counted?",
+        "a-quarter": "That is a quarter. Do all four maps come in, and at each place of the finest map?",
+        "part-missing": "Three layers or groups of layers belong to the decoder. Which one is not in your sum?",
+        "part-alone": "That is one part of the decoder. Which parts are there besides?",
         "places-of-the-image": "The decoder does not work at the image's size. How many places has the first map?",
         "places-forgotten": "Each weight is used again at every place. How many places are there?",
         "unprojected": "Before the fuse the maps have been brought to one width. How many channels come in?",
@@ -462,8 +610,20 @@ CLASS_HINTS = {
     "scores-rounded": "Scores became whole numbers, and many are equal then. Which of two equal ones wins?",
     "cropped": "The map was enlarged by a factor and then cut. What does that do to the places of its outlines?",
     "thresholded": "Only one class is compared with a bound. With what should a score be compared?",
+    "factor-rounded": "A factor made of two sizes gave one row or column too few. What else can the enlarging be told?",
+    "one-factor-for-both": "Rows and columns were enlarged by one and the same factor. Is it right for both sides?",
+    "type-too-small": "There are more classes than the type of your numbers can count. What becomes of class 128?",
+    "marks-enlarged": "The decision came first, and its marks were mixed. In which order should the two steps come?",
+    "class-left-out": "One class can never win. Where does it get lost?",
+    "scores-changed": "Scores were changed before they were mixed. Which step is not asked for?",
+    "second-best": "The class with the second largest score came out. Which one comes before it?",
+    "classes-renamed": "The outlines are right, and the classes have other numbers. In which order do they stand?",
+    "one-picture-only": "There are fewer class maps than pictures. Which line takes one of them?",
 }
-LOGITS = ((2, 5, 7, 9, (27, 34)), (3, 4, 6, 5, (23, 20)), (1, 3, 8, 4, (32, 16)), (2, 4, 5, 7, (5, 7)))
+LOGITS = (
+    *((2, 5, 7, 9, (27, 34)), (3, 4, 6, 5, (23, 20)), (1, 3, 8, 4, (32, 16)), (2, 4, 5, 7, (5, 7))),
+    *((2, 3, 11, 13, (15, 15)), (1, 200, 4, 3, (9, 11))),
+)
 """Batch, classes, height, width and the size that is asked for."""
 
 
@@ -515,16 +675,24 @@ def _class_shape(look: Look, yours: torch.Tensor, target: torch.Tensor, logits: 
     if found == (batch, classes, *size):
         binary = set(yours.unique().tolist()) <= {0, 1}
         look.wrong("one-of-many" if binary else "scores-not-classes", seen)
-    if found in ((batch, 1, *size), (batch, *size, 1)):
-        look.wrong("axis-kept", seen)
-    if found in ((classes, *size), (batch, classes, size[0]), (batch, classes, size[1])):
-        look.wrong("wrong-axis", seen)
-    if found == (batch, height, width):
-        look.wrong("not-enlarged", seen)
-    if found == (batch, *size[::-1]):
-        look.wrong("height-and-width", seen)
-    if found == (batch, 4 * height, 4 * width):
-        look.wrong("times-four", seen)
+    factors = size[0] / height, size[1] / width
+    shapes: list[tuple[str, tuple[int, ...]]] = [
+        ("axis-kept", (batch, 1, *size)),
+        ("axis-kept", (batch, *size, 1)),
+        ("wrong-axis", (classes, *size)),
+        ("wrong-axis", (batch, classes, size[0])),
+        ("wrong-axis", (batch, classes, size[1])),
+        ("not-enlarged", (batch, height, width)),
+        ("height-and-width", (batch, *size[::-1])),
+        ("one-picture-only", (1, *size)),
+        ("one-picture-only", size),
+        ("times-four", (batch, 4 * height, 4 * width)),
+        ("factor-rounded", (batch, *(int(n * factor) for n, factor in zip((height, width), factors)))),
+        *(("one-factor-for-both", (batch, int(height * factor), int(width * factor))) for factor in factors),
+    ]
+    for kind, shape in shapes:
+        if found == shape:
+            look.wrong(kind, seen)
     if len(found) == 3 and found[0] == batch:
         look.wrong("size-ignored", seen)
     look.shape(yours, target.shape, told)
@@ -536,41 +704,81 @@ def _class_values(
     def large(mode: str = "bilinear", x: torch.Tensor = logits, **options: Any) -> torch.Tensor:
         return F.interpolate(x, size=size, mode=mode, **options)
 
-    chosen = logits.argmax(1, keepdim=True).double()
+    candidates = [*_other_ways(large, logits, size), *_other_scores(large, logits)]
+    candidates += [("numbers-from-one", target + 1), ("numbers-from-one", target - 1)]
+    candidates.append(("type-too-small", target.to(torch.int8)))
+    candidates.append(("second-best", large().topk(2, 1).indices[:, 1]))
+    for kind, candidate in candidates:
+        same = candidate.shape == yours.shape and close(yours.double(), candidate.double())
+        if same and not torch.equal(candidate.double(), target.double()):
+            look.wrong(kind, f"{told}: the map is the one that this mistake gives.")
+    lost = target[yours != target].unique()
+    if len(lost) == 1 and logits.shape[1] > 2:
+        look.wrong("class-left-out", f"{told}: the map is right but for the pixels of class {int(lost)}.")
+    pairs = torch.stack([target.double().flatten(), yours.double().flatten()]).unique(dim=1)
+    if pairs.shape[1] == len(target.unique()) == len(yours.unique()) > 1:
+        look.wrong("classes-renamed", f"{told}: each class has another number, the same one everywhere.")
+
+
+Candidates = list[tuple[str, torch.Tensor]]
+
+
+def _other_ways(large: Callable[..., torch.Tensor], logits: torch.Tensor, size: tuple[int, int]) -> Candidates:
+    """The maps of other ways of enlarging the scores."""
     four = F.interpolate(logits, scale_factor=4, mode="bilinear")
     padded = F.pad(four, (0, max(0, size[1] - four.shape[3]), 0, max(0, size[0] - four.shape[2])))
     turned = F.interpolate(logits, size=size[::-1], mode="bilinear").argmax(1)
-    candidates: list[tuple[str, torch.Tensor]] = [
+    flat = turned.reshape(len(logits), *size)
+    halves = [(size[0], logits.shape[3]), (logits.shape[2], size[1])]
+    found = [
+        ("enlarged-by-copying", large("nearest")),
+        ("enlarged-by-copying", large("nearest-exact")),
+        ("enlarged-by-copying", large("area")),
+        *(("enlarged-by-copying", large("nearest", F.interpolate(logits, half, mode="bilinear"))) for half in halves),
+        ("corners-pinned", large(align_corners=True)),
+        ("bicubic", large("bicubic")),
+        ("bicubic", large("bicubic", align_corners=True)),
+        ("enlarged-twice", large(x=four)),
+        ("enlarged-twice", large("nearest", four)),
+        ("cropped", padded[:, :, : size[0], : size[1]]),
+    ]
+    for n, m in zip(size, logits.shape[2:]):
+        found.append(("one-factor-for-both", F.interpolate(logits, scale_factor=n / m, mode="bilinear")))
+    chosen = [(kind, scores.argmax(1)) for kind, scores in found]
+    return [*chosen, ("height-and-width", flat), ("height-and-width", turned.transpose(1, 2))]
+
+
+def _other_scores(large: Callable[..., torch.Tensor], logits: torch.Tensor) -> Candidates:
+    """The maps of other scores, and of decisions that came too early."""
+    chosen = logits.argmax(1, keepdim=True).double()
+    marks = (logits == logits.amax(1, keepdim=True)).double()
+    changed: Candidates = [
+        ("shares-first", logits.softmax(1)),
+        ("shares-first", logits.sigmoid()),
+        ("shares-first", logits.log_softmax(1)),
+        ("marks-enlarged", marks),
+        ("class-left-out", logits[:, 1:]),
+        ("class-left-out", logits[:, :-1]),
+        ("scores-rounded", logits.half().double()),
+        ("scores-changed", logits.exp()),
+        ("scores-changed", logits.relu()),
+        ("scores-changed", logits.abs()),
+        ("scores-changed", F.normalize(logits, dim=1)),
+        ("scores-changed", logits - logits.mean((2, 3), keepdim=True)),
+    ]
+    return [
         ("chosen-before-enlarged", large("bilinear", chosen)[:, 0]),
         ("chosen-before-enlarged", large("bilinear", chosen)[:, 0].long().double()),
         ("chosen-before-enlarged", large("bilinear", chosen)[:, 0].round()),
         ("chosen-before-enlarged", large("bilinear", chosen.float())[:, 0].round()),
         ("chosen-before-enlarged", large("bilinear", chosen.float())[:, 0].long()),
-        ("enlarged-by-copying", large("nearest").argmax(1)),
-        ("enlarged-by-copying", large("nearest-exact").argmax(1)),
-        ("enlarged-by-copying", large("area").argmax(1)),
-        ("corners-pinned", large(align_corners=True).argmax(1)),
-        ("bicubic", large("bicubic").argmax(1)),
-        ("bicubic", large("bicubic", align_corners=True).argmax(1)),
-        ("shares-first", large(x=logits.softmax(1)).argmax(1)),
-        ("shares-first", large(x=logits.sigmoid()).argmax(1)),
-        ("shares-first", large(x=logits.log_softmax(1)).argmax(1)),
+        *((kind, large(x=scores).argmax(1)) for kind, scores in changed),
         ("scores-rounded", large().round().argmax(1)),
         ("scores-rounded", large().long().argmax(1)),
-        ("enlarged-twice", large(x=four).argmax(1)),
         ("smallest-chosen", large().argmin(1)),
         ("scores-not-classes", large().amax(1)),
         ("scores-not-classes", large().softmax(1).amax(1)),
-        ("numbers-from-one", target + 1),
-        ("numbers-from-one", target - 1),
-        ("cropped", padded[:, :, : size[0], : size[1]].argmax(1)),
-        ("height-and-width", turned.reshape(target.shape)),
-        ("height-and-width", turned.transpose(1, 2)),
     ]
-    for kind, candidate in candidates:
-        same = candidate.shape == yours.shape and close(yours.double(), candidate.double())
-        if same and not torch.equal(candidate.double(), target.double()):
-            look.wrong(kind, f"{told}: the map is the one that this mistake gives.")
 
 
 # 6.5
@@ -602,6 +810,12 @@ HEAD_HINTS = {
     "bias-counted-otherwise": "Each constant belongs in the sum once. How often is each of them in yours?",
     "bias-a-list": "The four maps' constants are added up in the end. How many biases should come out?",
     "fails-without-bias": "A layer may have no bias at all. What stands there in its place?",
+    "piece-width-written-down": "The fuse is cut at a number of columns that is not the projections' width. Where can "
+    "the width of a piece be read?",
+    "relu-applied": "Nothing negative is left. Does the ReLU belong to what is to be collapsed?",
+    "bias-of-one-map": "One map's constant is there, and those of the others are not. How many come through the fuse?",
+    "bias-left-out": "Three of the maps' constants are there, and one is missing. Whose?",
+    "bias-with-more-axes": "The bias has more than one axis. Which shape does the first line of the stub give it?",
     "changes-the-layers": "After your function the layers hold other weights than before. Into what does it write?",
 }
 HEADS = (((5, 3, 7, 4), 6, True), ((4, 6, 2, 9), 5, False), ((3, 3, 3, 3), 3, True))
@@ -623,21 +837,18 @@ def collapse_head(look: Look, answer: Any) -> None:
 def _collapsed(look: Look, answer: Any, project: nn.ModuleList, fuse: nn.Conv2d) -> None:
     told = f"collapse_head(four projections, fuse {tuple(fuse.weight.shape)}, bias={fuse.bias is not None})"
     layers = [*project, fuse]
-    before = [value.clone() for layer in layers for value in layer.state_dict().values()]
+    before = [(value.detach().clone(), value.requires_grad) for layer in layers for value in layer.parameters()]
     made = look.attempt(answer, project, fuse)
     if isinstance(made, Failure):
-        if fuse.bias is None and "None" in made.words:
-            look.wrong("fails-without-bias", f"{told}: {made}")
-        if f"x{4 * fuse.out_channels} and" in made.words:
-            look.wrong("cut-the-wrong-way", f"{told}: {made}")
-        if "cannot be multiplied" in made.words or "size mismatch" in made.words:
-            look.wrong("factors-exchanged", f"{told}: {made}")
+        _head_failed(look, made, project, fuse, told)
         made = look.call(answer, project, fuse, told=told)
     if made is None or made is Ellipsis:
         look.nothing(answer, told)
-    after = [value for layer in layers for value in layer.state_dict().values()]
-    if any(not torch.equal(a, b) for a, b in zip(before, after)):
+    after = [value for layer in layers for value in layer.parameters()]
+    if len(after) != len(before) or any(not torch.equal(a, b) for (a, _), b in zip(before, after)):
         look.wrong("changes-the-layers", "The weights of the layers are other ones after the call.")
+    if any(asked != value.requires_grad for (_, asked), value in zip(before, after)):
+        look.wrong("frozen", "A weight of the layers asked for a gradient before the call, and does not behind it.")
     if not isinstance(made, tuple | list) or len(made) != 2:
         look.wrong(
             "not-a-pair", f"{told} gave a {in_words(made) if isinstance(made, torch.Tensor) else type(made).__name__}."
@@ -645,6 +856,19 @@ def _collapsed(look: Look, answer: Any, project: nn.ModuleList, fuse: nn.Conv2d)
     matrices, bias = made
     _four(look, matrices, project, fuse, told)
     _constant(look, bias, project, fuse, told)
+
+
+def _head_failed(look: Look, failure: Failure, project: nn.ModuleList, fuse: nn.Conv2d, told: str) -> None:
+    """End where it is known what made it fail."""
+    seen, widths = f"{told}: {failure}", "|".join(str(layer.in_channels) for layer in project)
+    if fuse.bias is None and "None" in failure.words:
+        look.wrong("fails-without-bias", seen)
+    if f"x{4 * fuse.out_channels} and" in failure.words:
+        look.wrong("cut-the-wrong-way", seen)
+    if re.search(rf"\({fuse.out_channels}x\d+ and {fuse.out_channels}x({widths})\)", failure.words):
+        look.wrong("piece-width-written-down", seen)
+    if "cannot be multiplied" in failure.words or "size mismatch" in failure.words:
+        look.wrong("factors-exchanged", seen)
 
 
 def _parts(project: nn.ModuleList, fuse: nn.Conv2d) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
@@ -685,7 +909,11 @@ def _which(
     spread, turned = [whole[:, i::4] for i in range(4)], list(whole.flip(1).chunk(4, 1))
     anew = list(whole.reshape(4, len(whole), len(whole)))
     candidates: list[tuple[str, list[torch.Tensor]]] = [
-        ("pieces-in-the-other-order", [F_i @ P_i for F_i, P_i in zip(pieces[::-1], projections)]),
+        *(
+            ("pieces-in-the-other-order", [F_i @ P_i for F_i, P_i in zip(order, projections)])
+            for order in list(itertools.permutations(pieces))[1:]
+        ),
+        ("relu-applied", [M.relu() for M in targets]),
         ("pieces-interleaved", [F_i @ P_i for F_i, P_i in zip(spread, projections)]),
         ("pieces-interleaved", [F_i @ P_i for F_i, P_i in zip(spread[::-1], projections)]),
         ("columns-reversed", [F_i @ P_i for F_i, P_i in zip(turned, projections)]),
@@ -709,6 +937,8 @@ def _which(
             look.wrong("wrong-dtype", f"The layers hold float64, the matrices {M.dtype}.")
         look.shape(M, target.shape, f"matrix {index + 1}")
         look.values(M, target, at=f"matrix {index + 1}")
+        if not close(M, target, 1e-11):
+            look.wrong("close-but-not-equal", f"The numbers of matrix {index + 1} differ behind the seventh digit.")
 
 
 def _constant(look: Look, bias: Any, project: nn.ModuleList, fuse: nn.Conv2d, told: str) -> None:
@@ -724,9 +954,26 @@ def _constant(look: Look, bias: Any, project: nn.ModuleList, fuse: nn.Conv2d, to
     if not isinstance(bias, torch.Tensor):
         zero = isinstance(bias, int | float) and bias == 0
         look.wrong("bias-forgotten" if zero else "wrong-type", f"{told}: the bias is a {type(bias).__name__}.")
-    if bias.numel() == target.numel():
-        bias = bias.detach().reshape(target.shape)
+    if bias.numel() == target.numel() and bias.dim() != 1:
+        look.wrong("bias-with-more-axes", f"{told}: the bias has the shape {tuple(bias.shape)}.")
+    bias = bias.detach()
     look.shape(bias, target.shape, "for the bias", {"bias-a-list": (4, *target.shape)})
+    _which_constant(look, bias, constants, pieces, own, told)
+    if bias.dtype != torch.float64:
+        look.wrong("wrong-dtype", f"The layers hold float64, the bias {bias.dtype}.")
+
+
+def _which_constant(
+    look: Look,
+    bias: torch.Tensor,
+    constants: list[torch.Tensor],
+    pieces: list[torch.Tensor],
+    own: torch.Tensor,
+    told: str,
+) -> None:
+    """Whether the bias is the right one, or that of a known mistake."""
+    through = [F_i @ p for F_i, p in zip(pieces, constants)]
+    target = torch.stack(through).sum(0) + own
     plain = torch.stack(constants).sum(0)
     wrong = {
         "bias-on-the-other-side": torch.stack([p @ F_i for F_i, p in zip(pieces, constants)]).sum(0) + own,
@@ -739,9 +986,16 @@ def _constant(look: Look, bias: Any, project: nn.ModuleList, fuse: nn.Conv2d, to
         look.wrong("bias-forgotten", f"{told}: the bias is zero.")
     if close(bias, plain):
         look.wrong("bias-added-as-it-is", f"{told}: the bias is the sum of the projections' biases.")
-    for often, own_often in itertools.product((1, 0.25, 4), (1, 0.25, 4, 2)):
+    for often, own_often in itertools.product((1, 0.25, 4), (1, 0.25, 4, 2, -1)):
         if not close(bias, target) and close(bias, often * (target - own) + own_often * own):
             look.wrong("bias-counted-otherwise", "The biases are the right ones, not each of them once.")
+    relu = torch.stack([F_i @ p.relu() for F_i, p in zip(pieces, constants)]).sum(0) + own
+    if any(close(bias, other) and not close(other, target) for other in (target.relu(), relu)):
+        look.wrong("relu-applied", "The bias is the one that a ReLU makes of it.")
+    if any(close(bias, one) or close(bias, one + own) for one in through):
+        look.wrong("bias-of-one-map", "The bias is what one map's constant becomes.")
+    if any(close(bias, target - one) for one in through):
+        look.wrong("bias-left-out", "The bias is right but for what one map's constant becomes.")
     look.values(bias, target, wrong, "the bias")
 
 
@@ -750,8 +1004,8 @@ def _constant(look: Look, bias: Any, project: nn.ModuleList, fuse: nn.Conv2d, to
 _SMALL = torch.tensor([[0.0, 6], [12, 18]])[None, None]
 
 
-def _larger(mode: str, **options: Any) -> torch.Tensor:
-    return F.interpolate(_SMALL, size=(4, 6), mode=mode, **options)
+def _larger(mode: str, to: tuple[int, int] = (4, 6), **options: Any) -> torch.Tensor:
+    return F.interpolate(_SMALL, size=to, mode=mode, **options)
 
 
 puzzle_of(
@@ -767,6 +1021,35 @@ puzzle_of(
         "tiled": (
             lambda: _SMALL.repeat(1, 1, 2, 3),
             "The whole square is repeated. Where does the 0 belong: to four places, or to one corner?",
+        ),
+        "rows-copied": (
+            lambda: F.interpolate(F.interpolate(_SMALL, size=(4, 2)), size=(4, 6), mode="bilinear"),
+            "Along a row the numbers are mixed, from row to row they are copied. What lies between two rows?",
+        ),
+        "columns-copied": (
+            lambda: F.interpolate(F.interpolate(_SMALL, size=(2, 6)), size=(4, 6), mode="bilinear"),
+            "From row to row the numbers are mixed, along a row they are copied. What lies between two columns?",
+        ),
+        "continued-outside": (
+            lambda: (torch.tensor([-3.0, 3, 9, 15])[:, None] + torch.tensor([-2.0, 0, 2, 4, 6, 8]))[None, None],
+            "The slope goes on behind the last middles. Between which two numbers would such a place lie?",
+        ),
+        "equal-steps": (
+            lambda: (torch.tensor([0.0, 4, 8, 12])[:, None] + torch.arange(6.0))[None, None],
+            "The first number stands in the corner of its cell, and equal steps follow. Where is its middle?",
+        ),
+        "in-two-steps": (
+            lambda: F.interpolate(_larger("bilinear", to=(4, 4)), size=(4, 6), mode="bilinear"),
+            "What was mixed has been mixed again. How many enlargements are asked for?",
+        ),
+        "one-mean": (lambda: _SMALL.mean().expand(1, 1, 4, 6), "All numbers are the mean. Where did the slope go?"),
+        "turned-over": (
+            lambda: F.interpolate(_SMALL.mT, size=(4, 6), mode="bilinear"),
+            "The 6 and the 12 have changed places. Which of them stands in the first row?",
+        ),
+        "in-one-corner": (
+            lambda: F.pad(_SMALL, (0, 4, 0, 2)),
+            "The four numbers stand together, among zeros. Which places belong to the cell of the 6?",
         ),
         "bicubic": (lambda: _larger("bicubic"), "Some numbers are below 0 or above 18. Can a mixture of two be that?"),
         "height-and-width": (
@@ -811,6 +1094,18 @@ puzzle_of(
         ),
         "smallest-chosen": (lambda: _SCORES.argmin(1), "The class with the lowest score won. Which one should?"),
         "numbers-from-one": (lambda: _SCORES.argmax(1) + 1, "All are one too large. What is the first class called?"),
+        "second-best": (
+            lambda: _SCORES.topk(2, 1).indices[:, 1],
+            "The class with the second largest score came out. Which one comes before it?",
+        ),
+        "ranked": (
+            lambda: _SCORES.argsort(1),
+            "All classes came out, in the order of their scores. Which of the four is asked for?",
+        ),
+        "marks": (
+            lambda: F.one_hot(_SCORES.argmax(1), 4).movedim(-1, 1),
+            "Each class has a map of zeros and ones. Which one number says the same?",
+        ),
         "shares": (lambda: _SCORES.softmax(1), "Shares came out, not decisions. Which class has the largest one?"),
     },
 )

@@ -31,6 +31,11 @@ SIZE_HINTS = {
     "it is not?",
     "kernel-and-stride-exchanged": "Which argument says how wide a window is, and which how far it moves?",
     "stride-ignored": "Each step skips some pixels. Which argument says how many?",
+    "windows-side-by-side": "Yours lays the windows side by side. May two of them share pixels?",
+    "single-window": "The row with its border may be just as wide as one window, or little wider. How many fit then?",
+    "window-of-one": "A window may be one pixel wide. Which of its pixels does the step still skip?",
+    "steps-wider-than-windows": "A step may be longer than the window is wide. Where does the next window begin then?",
+    "wide-border": "The border may be wider than half a window. Which windows lie in the border alone?",
     "wrong-for-some-sizes": "Draw the row with its border and count by hand. Where does yours part from it?",
 }
 
@@ -64,6 +69,9 @@ SIZE_RULES: tuple[tuple[str, Callable[[int, int, int, int], float]], ...] = (
     ("stride-ignored", lambda n, k, s, p: n + 2 * p - k + 1),
     ("stride-ignored", lambda n, k, s, p: (n + 2 * p) // k),
     ("stride-ignored", lambda n, k, s, p: n // k),
+    ("windows-side-by-side", lambda n, k, s, p: (n + 2 * p) // max(k, s)),
+    ("windows-side-by-side", lambda n, k, s, p: n // max(k, s)),
+    ("windows-side-by-side", lambda n, k, s, p: (n + 2 * p - k) // max(k, s) + 1),
 )
 """What known mistakes give; told apart by all cases together."""
 SIZE_CASES = [
@@ -71,6 +79,9 @@ SIZE_CASES = [
     for n in (9, 16, 17, 90, 123)
     for kernel, stride, padding in ((7, 4, 3), (3, 2, 1), (4, 4, 0), (5, 3, 1), (6, 3, 2), (1, 1, 0), (9, 5, 4))
 ]
+"""Rows, windows, steps and borders as they are common; below those that are not."""
+SIZE_CASES += [(7, 7, 4, 0), (8, 6, 3, 0), (3, 7, 2, 2), (5, 1, 2, 0), (12, 1, 5, 0), (10, 2, 5, 0), (23, 3, 8, 1)]
+SIZE_CASES += [(5, 3, 1, 2), (11, 3, 2, 4), (13, 2, 3, 2), (10, 4, 2, 2), (9, 2, 3, 1)]
 
 
 @exercise("out_size", SIZE_HINTS)
@@ -108,8 +119,15 @@ def _by_parts(found: Sequence[float]) -> str:
     def right(wanted: Callable[[int, int, int, int], bool]) -> bool:
         return all(value == _size(*case) for case, value in by_case.items() if wanted(*case))
 
-    if right(lambda n, k, s, p: k == 2 * p + 1):
-        return "special-case"
+    for kind, wanted in (
+        ("single-window", lambda n, k, s, p: _size(n, k, s, p) > 1),
+        ("window-of-one", lambda n, k, s, p: k > 1),
+        ("steps-wider-than-windows", lambda n, k, s, p: s <= k),
+        ("wide-border", lambda n, k, s, p: p <= k // 2),
+        ("special-case", lambda n, k, s, p: k == 2 * p + 1 > 1),
+    ):
+        if right(wanted):
+            return kind
     if right(lambda n, k, s, p: p == 0):
         return "padding-forgotten"
     return "wrong-for-some-sizes"
@@ -256,6 +274,14 @@ EMBED_HINTS = {
     "matrix?",
     "one-picture-only": "The batch has come out shorter than it went in. Which axis got lost?",
     "argument-fixed": "It is right for one kind of patch and not for another. Which number is written down?",
+    "patches-do-not-overlap": "The patches lie side by side. Which argument says how far apart two begin?",
+    "rows-miscounted": "All the patches are there, in another number of rows. How many windows fit from top to bottom?",
+    "columns-reshaped": "The numbers of the patches were dealt out anew. Which two axes should change places instead?",
+    "channels-alike": "Each channel is multiplied by the same window. How many windows has one row of the weight?",
+    "bias-otherwise": "Only what is added to each channel is not right. What happens to the bias on its way?",
+    "weights-scaled": "The bias is right, and all products are off by one factor. Where does it come in?",
+    "weights-changed": "Twice the weight does not give twice the result, the bias aside. What happens to the weight?",
+    "not-linear": "Twice the image does not give twice the result, the bias aside. Which step is not linear?",
 }
 EMBED_CASES = ((3, 6, 7, 4, 3, 20, 31), (4, 6, 3, 2, 1, 11, 8), (2, 7, 5, 3, 1, 13, 23), (3, 5, 4, 4, 0, 9, 21))
 """dim_in, dim_out, kernel, stride, padding, H, W."""
@@ -350,6 +376,25 @@ def _works_on_a_square(look: Look, answer: Any, args: Embedding) -> bool:
 def _embedded(look: Look, yours: torch.Tensor, args: Embedding, told: str, answer: Any = None) -> None:
     """The shape, then the values."""
     x, weight, bias, stride, padding = args
+    target = F.conv2d(x, weight, bias, stride, padding)
+    if yours.shape != target.shape:
+        seen = f"{told} gave the shape {tuple(yours.shape)}; expected is {tuple(target.shape)}."
+        _embedded_shape(look, yours, args, seen)
+        if answer is not None and _works_on_a_square(look, answer, args):
+            look.wrong("square-only", f"{seen} A square map comes out right.")
+        _rows(look, yours, args, seen)
+    look.shape(yours, target.shape, told)
+    if close(yours, target, 1e-11):
+        return
+    if padding and not close(yours, target):
+        _border(look, yours, target, args)
+    _matrices(look, yours, target, args)
+    _otherwise(look, yours, args, told, answer)
+
+
+def _embedded_shape(look: Look, yours: torch.Tensor, args: Embedding, seen: str) -> None:
+    """Whether the shape is the one that a known mistake gives."""
+    x, weight, bias, stride, padding = args
     outputs, kernel = weight.shape[0], weight.shape[-1]
     target = F.conv2d(x, weight, bias, stride, padding)
     height, width = target.shape[2:]
@@ -362,38 +407,70 @@ def _embedded(look: Look, yours: torch.Tensor, args: Embedding, told: str, answe
         ("one-picture-only", target.shape[1:]),
         ("one-picture-only", (outputs, height * width)),
         ("stride-forgotten", F.conv2d(x, weight, bias, 1, padding).shape),
+        ("patches-do-not-overlap", F.conv2d(x, weight, bias, kernel, padding).shape),
         ("kernel-and-stride-exchanged", (2, outputs, *exchanged)),
     ]
     if padding:
         shapes.append(("padding-forgotten", F.conv2d(x, weight, bias, stride).shape))
         shapes.append(("padding-on-one-side", F.conv2d(F.pad(x, (padding, 0, padding, 0)), weight, bias, stride).shape))
-    seen = f"{told} gave the shape {tuple(yours.shape)}; expected is {tuple(target.shape)}."
-    if yours.shape != target.shape:
-        if (
-            yours.dim() == 4
-            and yours.count_nonzero() <= target.numel()
-            and close(yours[..., ::stride, ::stride], target)
-        ):
-            look.wrong("map-with-gaps", seen)
-        for kind, shape in shapes:
-            if tuple(yours.shape) == tuple(shape):
-                look.wrong(kind, seen)
-        if answer is not None and _works_on_a_square(look, answer, args):
-            look.wrong("square-only", f"{seen} A square map comes out right.")
-    look.shape(yours, target.shape, told)
-    if padding and not close(yours, target):
-        _border(look, yours, target, args)
-    _matrices(look, yours, target, args)
-    flat = target.flatten(2)
-    wrong = {
-        "bias-forgotten": target - bias[:, None, None],
-        "bias-added-twice": target + bias[:, None, None],
-        "one-bias-for-all": target - bias[:, None, None] + bias[0],
-        "biases-joined": target - bias[:, None, None] + bias.sum(),
-        "channels-left-last": flat.transpose(1, 2).reshape(target.shape),
-        "height-and-width": flat.reshape(len(x), outputs, width, height).transpose(2, 3),
-    }
-    look.values(yours, target, wrong, told)
+    if yours.dim() == 4 and yours.count_nonzero() <= target.numel() and close(yours[..., ::stride, ::stride], target):
+        look.wrong("map-with-gaps", seen)
+    for kind, shape in shapes:
+        if tuple(yours.shape) == tuple(shape):
+            look.wrong(kind, seen)
+
+
+def _rows(look: Look, yours: torch.Tensor, args: Embedding, seen: str) -> None:
+    """A map of the right number of patches, or of all that begin one pixel apart, in other rows and columns."""
+    x, weight, bias, stride, padding = args
+    target, dense = (F.conv2d(x, weight, bias, step, padding) for step in (stride, 1))
+    if yours.dim() != 4 or yours.shape[:2] != target.shape[:2]:
+        return
+    if yours.numel() == dense.numel():
+        look.wrong("stride-forgotten", seen)
+    if yours.numel() == target.numel() and sorted(yours.shape) != sorted(target.shape):
+        look.wrong("rows-miscounted", seen)
+
+
+def _otherwise(look: Look, yours: torch.Tensor, args: Embedding, told: str, answer: Any) -> None:
+    """The values of known mistakes; then whether the bias alone is another one, and whether all else is linear."""
+    x, weight, bias, stride, padding = args
+    target, added = F.conv2d(x, weight, bias, stride, padding), bias[:, None, None]
+    flat, plain = target.flatten(2), (target - added).flatten(2)
+    turned = flat.unflatten(2, target.shape[:1:-1]).transpose(2, 3)
+    candidates: list[tuple[str, torch.Tensor]] = [
+        ("bias-forgotten", target - added),
+        ("bias-added-twice", target + added),
+        ("one-bias-for-all", target - added + bias[0]),
+        ("biases-joined", target - added + bias.sum()),
+        ("channels-left-last", flat.transpose(1, 2).reshape(target.shape)),
+        ("channels-left-last", plain.transpose(1, 2).reshape(target.shape) + added),
+        ("columns-reshaped", _reshaped_columns(args) + added),
+        ("height-and-width", turned),
+    ]
+    if not close(yours, target):
+        for kind, candidate in candidates:
+            if close(yours, candidate):
+                look.wrong(kind, f"The result is the one that this mistake gives, to the last digits ({told}).")
+        if close(yours, target + (yours - target)[:1, :, :1, :1]):
+            look.wrong("bias-otherwise", "The result is the target, and another number for each channel.")
+        share = float(((yours - added) * (target - added)).sum() / (target - added).square().sum())
+        if close(yours - added, share * (target - added)):
+            look.wrong("weights-scaled", f"Every number without the bias is {share:.4g} times the target.")
+        _linear(look, answer, args)
+    look.values(yours, target, at=told)
+    look.wrong("close-but-not-equal", f"{told}: the numbers differ behind the seventh digit.")
+
+
+def _linear(look: Look, answer: Any, args: Embedding) -> None:
+    """End where the result is not linear in the image or in the weight, the bias aside."""
+    for kind, place in (("not-linear", 0), ("weights-changed", 1)):
+        scaled = [[factor * v if i == place else v for i, v in enumerate(args)] for factor in (0, 1, -2)]  # type: ignore[operator]
+        outputs = [look.attempt(answer, *given) for given in scaled] if answer else []
+        if outputs and all(isinstance(y, torch.Tensor) and y.shape == outputs[1].shape for y in outputs):
+            nothing, once, twice = (y.detach() for y in outputs)
+            if not close(twice - nothing, -2 * (once - nothing)):
+                look.wrong(kind, "f(−2x) − f(0) is not −2 (f(x) − f(0)).")
 
 
 def _border(look: Look, yours: torch.Tensor, target: torch.Tensor, args: Embedding) -> None:
@@ -406,6 +483,14 @@ def _border(look: Look, yours: torch.Tensor, target: torch.Tensor, args: Embeddi
     inside = (slice(None), slice(None), slice(rim, -rim), slice(rim, -rim))
     if yours[inside].numel() and close(yours[inside], target[inside]):
         look.wrong("padding-not-zeros", "Inside the values are right, at the edge they are not.")
+
+
+def _reshaped_columns(args: Embedding) -> torch.Tensor:
+    """The result without its bias, where the columns are reshaped into rows and not transposed."""
+    x, weight, bias, stride, padding = args
+    columns = F.unfold(x, weight.shape[-1], stride=stride, padding=padding)
+    rows = columns.reshape(len(x), columns.shape[2], columns.shape[1])
+    return (rows @ weight.flatten(1).T).mT.reshape(F.conv2d(x, weight, bias, stride, padding).shape)
 
 
 def _matrices(look: Look, yours: torch.Tensor, target: torch.Tensor, args: Embedding) -> None:
@@ -427,6 +512,9 @@ def _matrices(look: Look, yours: torch.Tensor, target: torch.Tensor, args: Embed
         ("weights-shuffled", weight.permute(1, 2, 3, 0).reshape(outputs, -1)),
         ("weights-shuffled", weight.permute(1, 0, 2, 3).reshape(outputs, -1)),
         ("weights-shuffled", weight.permute(2, 3, 1, 0).reshape(outputs, -1)),
+        ("channels-alike", weight.mean(1, keepdim=True).expand_as(weight).flatten(1)),
+        ("channels-alike", weight.sum(1, keepdim=True).expand_as(weight).flatten(1)),
+        ("channels-alike", weight[:, :1].expand_as(weight).flatten(1)),
     ):
         result = (matrix @ columns).reshape(target.shape)
         if close(yours, result + bias[:, None, None]) or close(yours, result):
@@ -509,6 +597,11 @@ LOOP_HINTS = {
     "window-too-large": "One vector depends on more than its patch. What looks further?",
     "padding-not-zeros": "Inside all is right, at the border it is not. What stands around the map?",
     "parameters": "Count the weights of the four embeddings on paper. Which tensors of yours are more?",
+    "grouped": "Each channel of a vector sees some of the channels before, and not all. Which argument of an ordinary "
+    "convolution does that?",
+    "one-picture-only": "The maps hold fewer pictures than went in. Which line takes one of them?",
+    "image-made-smaller": "The maps are those of a smaller image. Who takes rows away, and is it asked for?",
+    "no-block-at-all": "A stage may ask for no block. What comes out of it then, and what does yours do?",
     "depth-fixed": "With other depths the number of blocks did not follow. Where is it written down?",
     "width-fixed": "With other widths it cannot be built or run. Which number of channels is written down?",
 }
@@ -585,7 +678,7 @@ def encoder_loop(look: Look, answer: Any) -> None:
         "sums": lambda: _sums(look, module, log, images[1]),
         "pictures apart": lambda: _effects(look, module, images[1]),
         "gradients": lambda: _loop_gradients(look, module, images[1]),
-        "embeddings": lambda: _embeddings(look, module, log),
+        "embeddings": lambda: _embeddings(look, module, log, images[1]),
         "number of parameters": lambda: _embedding_weights(look, module),
         "other widths and depths": lambda: _other(look, answer),
     }.items():
@@ -631,12 +724,7 @@ def _run(look: Look, module: nn.Module, log: _Log, image: torch.Tensor, told: st
     words = f"Encoder.forward(float64 {tuple(image.shape)})"
     made = look.attempt(module, image)
     if isinstance(made, Failure):
-        if f"to have {DIMS[0]} channels, but got {CHANNELS} channels" in made.words:
-            look.wrong("stages-get-the-image", f"An embedding of {DIMS[0]} channels was given the image. {made}")
-        if "inplace operation" in made.words or "in-place operation" in made.words:
-            look.wrong("in-place", str(made))
-        if not told:
-            look.wrong("size-guessed", f"{words}: {made}")
+        _stopped(look, made, "" if told else words)
         made = look.call(module, image, told=words)
     if made is None or made is Ellipsis:
         look.nothing(type(module).forward, words)
@@ -645,13 +733,30 @@ def _run(look: Look, module: nn.Module, log: _Log, image: torch.Tensor, told: st
     if not isinstance(made, list | tuple) or not all(isinstance(x, torch.Tensor) for x in made):
         look.wrong("wrong-type", f"{words} gave a {type(made).__name__}; a list of four maps is expected.")
     if len(made) != 4:
+        count, again = len(made), look.call(module, image, told=words)
+        if isinstance(again, list | tuple) and len(again) != count:
+            look.wrong("keeps-state", f"The first call gave {count} maps, the next one {len(again)}.")
         _count_of_maps(look, list(made), image)
     for x in made:
         if x.dtype != torch.float64:
             look.wrong("wrong-dtype", f"float64 went in, {x.dtype} came out.")
         if x.dim() != 4:
             look.wrong("wrong-rank", f"A map has the shape {tuple(x.shape)}.")
+        if len(x) < len(image):
+            look.wrong("one-picture-only", f"{len(image)} pictures went in; a map has the shape {tuple(x.shape)}.")
     return list(made)
+
+
+def _stopped(look: Look, failure: Failure, odd: str) -> None:
+    """End where it is known what made it fail; ``odd`` is the call, where the image is no multiple of 32."""
+    if f"to have {DIMS[0]} channels, but got {CHANNELS} channels" in failure.words:
+        look.wrong("stages-get-the-image", f"An embedding of {DIMS[0]} channels was given the image. {failure}")
+    if f"but got {CHANNELS} channels" in failure.words:
+        look.wrong("width-fixed", f"The first embedding was not made for {CHANNELS} channels. {failure}")
+    if "inplace operation" in failure.words or "in-place operation" in failure.words:
+        look.wrong("in-place", str(failure))
+    if odd:
+        look.wrong("size-guessed", f"{odd}: {failure}")
 
 
 def _one_tensor(look: Look, made: torch.Tensor, image: torch.Tensor) -> NoReturn:
@@ -678,6 +783,8 @@ SIZE_MISTAKES: tuple[tuple[str, Any], ...] = (
     ("padding-forgotten", ((7, 4, 0), (3, 2, 1), (3, 2, 1), (3, 2, 1))),
     ("padding-forgotten", ((7, 4, 3), (3, 2, 0), (3, 2, 0), (3, 2, 0))),
     ("kernel-and-stride-exchanged", ((4, 7, 3), (2, 3, 1), (2, 3, 1), (2, 3, 1))),
+    ("kernel-and-stride-exchanged", ((4, 7, 3), (3, 2, 1), (3, 2, 1), (3, 2, 1))),
+    ("kernel-and-stride-exchanged", ((7, 4, 3), (2, 3, 1), (2, 3, 1), (2, 3, 1))),
     ("stride-and-padding-exchanged", ((7, 3, 4), (3, 1, 2), (3, 1, 2), (3, 1, 2))),
     ("same-patches-everywhere", ((7, 4, 3),) * 4),
     ("same-patches-everywhere", ((3, 2, 1),) * 4),
@@ -705,30 +812,54 @@ def _sized(look: Look, module: nn.Module, log: _Log, image: torch.Tensor) -> Non
     if len(set(found)) == 1 and len({id(x) for x in maps}) == 1:
         look.wrong("same-map-four-times", seen)
     if found != expected:
-        for kind, patches in SIZE_MISTAKES:
-            if patches is None:
-                alone = [
-                    tuple(_size(n, k, s, p) for n in image.shape[2:]) for k, s, p in ((7, 4, 3), (3, 2, 1), (3, 2, 1))
-                ]
-                if found[:3] == alone:
-                    look.wrong(kind, seen)
-            elif found == _sizes(height, width, patches):
-                look.wrong(kind, seen)
-        exchanged = all(sorted(a) == sorted(b) for a, b in zip(found, expected))
-        if exchanged or found in _padded(height, width):
-            look.wrong("axes-exchanged" if exchanged else "image-padded", seen)
+        given = [tuple(x.shape[2:]) for stage in range(4) for _, x, _ in _of_stage(log, stage)[:1]]
+        if given == expected and not _exchanged(found, expected):
+            look.wrong("changed-behind-the-blocks", f"{seen} The branches were given maps of those sizes.")
+        _other_sizes(look, found, (height, width), seen)
         look.wrong("other-patches" if first or not _guessed(found, expected) else "size-guessed", seen)
     if channels != list(DIMS):
         look.wrong("wrong-shape", seen)
 
 
-def _padded(height: int, width: int) -> list[list[tuple[int, int]]]:
-    """The sizes where the image, or the map before each stage, is padded to a multiple of 32."""
+def _other_sizes(look: Look, found: list[tuple[int, ...]], sides: tuple[int, int], seen: str) -> None:
+    """Which known mistake gives these sizes."""
+    for kind, patches in SIZE_MISTAKES:
+        if patches is None:
+            alone = [tuple(_size(n, *patch) for n in sides) for patch in PATCHES[:3]]
+            if found[:3] == alone:
+                look.wrong(kind, seen)
+        elif found == _sizes(*sides, patches):
+            look.wrong(kind, seen)
+    if _exchanged(found, _sizes(*sides)):
+        look.wrong("axes-exchanged", seen)
+    for kind, fit in FITS:
+        if found in _fitted(*sides, fit):
+            look.wrong(kind, seen)
+
+
+def _exchanged(found: Sequence[tuple[int, ...]], expected: Sequence[tuple[int, ...]]) -> bool:
+    return all(sorted(a) == sorted(b) for a, b in zip(found, expected))
+
+
+FITS: tuple[tuple[str, Callable[[int], int]], ...] = (
+    ("image-padded", lambda n: -(-n // 32) * 32),
+    ("image-padded", lambda n: n + n % 2),
+    ("image-padded", lambda n: 224),
+    ("image-padded", lambda n: 512),
+    ("image-made-smaller", lambda n: max(32, n // 32 * 32)),
+    ("image-made-smaller", lambda n: max(32, round(n / 32) * 32)),
+    ("image-made-smaller", lambda n: n // 2 * 2),
+)
+"""How a side is brought to another length before the embedding."""
+
+
+def _fitted(height: int, width: int, fit: Callable[[int], int]) -> list[list[tuple[int, int]]]:
+    """The sizes where the image, or the map before each stage, is brought to other sides."""
     each, sides = [], (height, width)
     for patch in PATCHES:
-        sides = tuple(_size(-(-n // 32) * 32, *patch) for n in sides)  # type: ignore[assignment]
+        sides = tuple(_size(fit(n), *patch) for n in sides)  # type: ignore[assignment]
         each.append(sides)
-    return [_sizes(*(-(-n // 32) * 32 for n in (height, width))), each]
+    return [_sizes(fit(height), fit(width)), each]
 
 
 def _guessed(found: Sequence[tuple[int, ...]], expected: Sequence[tuple[int, ...]]) -> bool:
@@ -899,12 +1030,28 @@ def _loop_gradients(look: Look, module: nn.Module, image: torch.Tensor) -> None:
         look.wrong("no-gradient", f"No gradient reaches {', '.join(missing[:6])}.")
 
 
-def _embeddings(look: Look, module: nn.Module, log: _Log) -> None:
-    for stage in range(4):
-        _embedding(look, module, log, stage)
+def _embeddings(look: Look, module: nn.Module, log: _Log, image: torch.Tensor) -> None:
+    """Each embedding is a convolution; with them and the branches all is computed again, for the gradient."""
+    convolutions = [_embedding(look, module, log, stage) for stage in range(4)]
+    _run(look, module, log, image)
+    branches = [[branch for branch, *_ in _of_stage(log, stage)] for stage in range(4)]
+
+    def like(x: torch.Tensor) -> torch.Tensor:
+        maps = []
+        for (weight, bias), (_, stride, padding), called in zip(convolutions, PATCHES, branches):
+            x = F.conv2d(x, weight, bias, stride, padding)
+            for branch in called:
+                x = x + branch(x)
+            maps.append(x.flatten(1))
+        return torch.cat(maps, 1)
+
+    whole = _AllMaps(module)
+    if not close(look.output(whole, image), like(image), 1e-11):
+        look.wrong("close-but-not-equal", "The numbers of the maps differ behind the seventh digit.")
+    look.gradients(whole, image, like)
 
 
-def _embedding(look: Look, module: nn.Module, log: _Log, stage: int) -> None:
+def _embedding(look: Look, module: nn.Module, log: _Log, stage: int) -> tuple[torch.Tensor, torch.Tensor]:
     """One stage's embedding, from the map before it to its first branch: a convolution, read off by a gradient."""
     image = random(1, CHANNELS, 92, 77, seed=4)
     _run(look, module, log, image)
@@ -922,14 +1069,16 @@ def _embedding(look: Look, module: nn.Module, log: _Log, stage: int) -> None:
         return kept[0]
 
     try:
-        _convolves(look, through, shape, stage)
+        return _convolves(look, through, shape, stage)
     finally:
         hook.remove()
         log.instead = {}
 
 
-def _convolves(look: Look, through: Callable[[torch.Tensor], torch.Tensor], shape: Sequence[int], stage: int) -> None:
-    """Whether a function of a map is linear but for a bias, and the convolution that its middle place shows."""
+def _convolves(
+    look: Look, through: Callable[[torch.Tensor], torch.Tensor], shape: Sequence[int], stage: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return a convolution's weight and bias: the function is linear but for it, and all places are like its middle."""
     _, stride, padding = PATCHES[stage]
     a, b, zero = random(*shape, seed=1), 2 * random(*shape, seed=2), torch.zeros(*shape, dtype=torch.float64)
     nothing, one = through(zero).detach(), through(a).detach()
@@ -945,15 +1094,23 @@ def _convolves(look: Look, through: Callable[[torch.Tensor], torch.Tensor], shap
     if not close(yours, target):
         near = close(yours[:, :, 1:-1, 1:-1], target[:, :, 1:-1, 1:-1])
         look.wrong("padding-not-zeros" if near else "places-not-alike", seen + "the places are not treated alike.")
+    return weight, nothing[0, :, 1, 1]
 
 
 def _window(look: Look, y: torch.Tensor, x: torch.Tensor, stage: int) -> torch.Tensor:
     """Return what the middle of a map sees of the map before: the weight of the convolution (C_out, C_in, K, K)."""
     kernel, stride, padding = PATCHES[stage]
     row, column = y.shape[2] // 2, y.shape[3] // 2
-    field = torch.stack(
-        [torch.autograd.grad(y[0, o, row, column], x, retain_graph=True)[0][0] for o in range(y.shape[1])]
-    )
+    if not y.requires_grad:
+        look.wrong("no-gradient", f"What the first branch of stage {stage + 1} is given is cut off from the image.")
+    ways = [
+        torch.autograd.grad(y[0, o, row, column], x, retain_graph=True, allow_unused=True)[0] for o in range(len(y[0]))
+    ]
+    if any(way is None for way in ways):
+        look.wrong(
+            "no-gradient", f"The map that the embedding of stage {stage + 1} is given is cut off from the image."
+        )
+    field = torch.cat(ways)
     seen_at = (field.abs().amax((0, 1)) > 1e-12).nonzero()
     (top, left), (bottom, right) = seen_at.amin(0).tolist(), seen_at.amax(0).tolist()
     begins = [row * stride - padding, column * stride - padding]
@@ -969,38 +1126,39 @@ def _window(look: Look, y: torch.Tensor, x: torch.Tensor, stage: int) -> torch.T
     return field[:, :, top : top + kernel, left : left + kernel]
 
 
-def _embedding_weights(look: Look, module: nn.Module) -> None:
+def _embedding_weights(look: Look, module: nn.Module, channels: int = CHANNELS, dims: Sequence[int] = DIMS) -> None:
     """The weights of the four convolutions, and no other."""
     branches = {id(w) for part in module.modules() if isinstance(part, _Branch) for w in part.parameters()}
     rest = [parameter for parameter in module.parameters() if id(parameter) not in branches]
-    pairs = zip((CHANNELS, *DIMS), DIMS, PATCHES)
+    pairs = zip((channels, *dims), dims, PATCHES)
     expected = sum(kernel**2 * dim_in * dim_out + dim_out for dim_in, dim_out, (kernel, _, _) in pairs)
     count = sum(parameter.numel() for parameter in rest)
     if count != expected:
         shapes = ", ".join(str(tuple(parameter.shape)) for parameter in rest[:9])
-        look.wrong(
-            "parameters", f"Besides the blocks: {count} parameters; {expected} are enough. Their shapes: {shapes}."
-        )
+        seen = f"Besides the blocks: {count} parameters; {expected} are enough. Their shapes: {shapes}."
+        look.wrong("grouped" if count < expected and dims is not DIMS else "parameters", seen)
 
 
 def _other(look: Look, answer: Any) -> None:
-    """Other widths, depths and channels."""
-    channels, dims, depths = 3, (4, 6, 5, 8), (1, 3, 2, 1)
-    log = _Log()
-    made = look.attempt(answer, channels, dims, depths, log.block)
-    told = f"Encoder({channels}, {dims}, {depths}, …)"
-    if isinstance(made, Failure):
-        look.wrong("width-fixed", f"{told}: {made}")
-    module = look.call(made.double, told="double()")
-    log.calls.clear()  # of a module that runs itself when it is made
-    maps = look.attempt(module, random(1, channels, 64, 96))
-    if isinstance(maps, Failure):
-        look.wrong("width-fixed", f"{told}, forward: {maps}")
-    used = [sum(branch.dim == dim for branch, *_ in log.calls) for dim in dims]
-    if [x.shape[1] for x in maps] != list(dims):
-        look.wrong("width-fixed", f"{told}: the maps have {[x.shape[1] for x in maps]} channels.")
-    if used != [2 * depth for depth in depths]:
-        look.wrong("depth-fixed", f"{told}: branches called a stage: {used}; expected are {[2 * d for d in depths]}.")
+    """Other widths, some of which divide each other, other depths, of which one may be 0, and other channels."""
+    channels, dims = 3, (6, 4, 8, 5)
+    for depths in ((1, 3, 2, 1), (2, 0, 1, 1)):
+        log, told = _Log(), f"Encoder({channels}, {dims}, {depths}, …)"
+        width, depth = ("width-fixed", "depth-fixed") if all(depths) else ("no-block-at-all", "no-block-at-all")
+        made = look.attempt(answer, channels, dims, depths, log.block)
+        if isinstance(made, Failure):
+            look.wrong(width, f"{told}: {made}")
+        module = look.call(made.double, told="double()")
+        log.calls.clear()  # of a module that runs itself when it is made
+        maps = look.attempt(module, random(1, channels, 64, 96))
+        if isinstance(maps, Failure):
+            look.wrong(width, f"{told}, forward: {maps}")
+        used = [sum(branch.dim == dim for branch, *_ in log.calls) for dim in dims]
+        if [x.shape[1] for x in maps] != list(dims):
+            look.wrong(width, f"{told}: the maps have {[x.shape[1] for x in maps]} channels.")
+        if used != [2 * depth for depth in depths]:
+            look.wrong(depth, f"{told}: branches called a stage: {used}; expected are {[2 * d for d in depths]}.")
+        _embedding_weights(look, module, channels, dims)
 
 
 # 5.5
@@ -1067,6 +1225,10 @@ puzzle_of(
     title="From one width to the next",
     target=lambda: torch.tensor(list(zip(_STEPS[:-1], _STEPS[1:]))),
     wrong={
+        "a-fifth-row": (
+            lambda: torch.tensor(list(zip(_STEPS, (*_STEPS[1:], _STEPS[-1])))),
+            "There are five rows. How many steps lie between five widths?",
+        ),
         "not-shifted": (
             lambda: torch.tensor(list(zip(_STEPS, _STEPS))),
             "Each number stands beside itself. Where should the second list begin?",
@@ -1090,6 +1252,14 @@ puzzle_of(
         "all-from-the-image": (
             lambda: torch.tensor([(_STEPS[0], width) for width in _STEPS[1:]]),
             "Each stage gets the image. What does the second stage get?",
+        ),
+        "in-equals-out": (
+            lambda: torch.tensor(list(zip(_STEPS[1:], _STEPS[1:]))),
+            "A stage gives what it was given. Which width came in before it was changed?",
+        ),
+        "image-to-image": (
+            lambda: torch.tensor([(_STEPS[0], width) for width in _STEPS[:-1]]),
+            "The first step leads from the image to the image. At which width should the second list begin?",
         ),
         "last-left-out": (
             lambda: torch.tensor(list(zip(_STEPS[:-2], _STEPS[1:-1]))),

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from segformer_edu.checks.attention import Memory
+from segformer_edu.checks.attention import Memory, forgets, is_norm, normalises
 from segformer_edu.checks.core import Failure, Look, close, exercise, random
 from segformer_edu.checks.numbers import Quantity, predictions, puzzle_of, which
 
@@ -29,6 +29,9 @@ GELUS: dict[str, str] = {
     "residual-inside": "With all weights zero the input comes out. Who adds it to the result, and is it asked for?",
     "only-square": "A square map goes through, another one does not. Which line takes the height for the width?",
     "rows-and-columns": "Neighbours are right in a square map alone. In which order do a map's sizes stand?",
+    "size-written-down": "It runs for one size of the map, and not for others. Which number is written down in place "
+    "of an argument?",
+    "norm-inside": "There is a norm inside. Who puts a norm in front of the layer?",
     "tokens-not-turned": "A pixel's channels end up in several pixels. Which axis runs fastest in a list of tokens, "
     "and which one in a map?",
     "padding-not-zeros": "Inside all is right; at the border something other than zeros was added. Which padding tells "
@@ -48,7 +51,8 @@ ACTIVATIONS: tuple[tuple[str, Callable[[torch.Tensor], torch.Tensor]], ...] = (
 
 # 4.1
 
-LAYER = GELUS | {
+LAYER = {kind: hint for kind, hint in GELUS.items() if kind != "size-written-down"} | {
+    "padded-too-early": "The border is added to the narrow map. What does the widening make of zeros?",
     "gelu-between-the-parts": "The non-linearity stands inside the separable convolution. Which two of its parts "
     "belong together without a non-linearity between them?",
     "padding-missing": "The map loses its outermost rows and columns. What stands beyond the border?",
@@ -61,7 +65,6 @@ LAYER = GELUS | {
     "middle-missing": "No pixel sees its neighbours. What stands in the middle, where the map is widest?",
     "middle-before-widening": "The 3×3 works on the narrow map. Where is the map widest?",
     "biases-missing": "An input of zeros gives zeros, or the biases are too few. Which layers have a bias here?",
-    "norm-inside": "There is a norm inside. Who puts a norm in front of the layer?",
     "parameters": "Count the weights and biases of the four layers on paper, then those of your module. Which one has "
     "another number?",
     "middle-added": "What goes into the middle is added to what comes out of it. Who asked for that?",
@@ -94,6 +97,11 @@ def _same(t: torch.Tensor) -> torch.Tensor:
     return t
 
 
+def _normed(t: torch.Tensor) -> torch.Tensor:
+    """A map with each pixel's channels normalised."""
+    return F.layer_norm(t.movedim(1, -1), t.shape[1:2]).movedim(-1, 1)
+
+
 def _network(
     x: torch.Tensor,
     w: Weights,
@@ -109,16 +117,20 @@ def _network(
     around: str = "",
 ) -> torch.Tensor:
     """The Mix-FFN with these weights, right or with a known mistake."""
+    if around == "padded":
+        x = F.pad(x, (1, 1, 1, 1))
     t = first(F.conv2d(before(x), w["W1"], w["b1"]))
     shape, beside = t.shape, t if added else 0
     if around == "columns":
         t = t.reshape(*shape[:2], shape[3], shape[2])
-    if around == "tokens":
+    if around in ("tokens", "tokens, there"):
         t = t.flatten(2).mT.reshape(shape)
     t = _middle(t, w, padding, exchanged, between)
+    if around == "padded":
+        t = t[..., 1:-1, 1:-1]
     if around == "columns":
         t = t.reshape(shape)
-    if around == "tokens":
+    if around in ("tokens", "tokens, back"):
         t = t.reshape(len(t), -1, shape[1]).mT.reshape(shape)
     made: torch.Tensor = last(F.conv2d(act(t + beside), w["W2"], w["b2"]))
     return made
@@ -137,14 +149,19 @@ def _hows() -> Iterator[tuple[str, dict[str, Any]]]:
     yield "middle-added", {"added": True}
     yield "parts-exchanged", {"exchanged": True}
     yield "rows-and-columns", {"around": "columns"}
-    yield "tokens-not-turned", {"around": "tokens"}
+    for around in ("tokens", "tokens, there", "tokens, back"):
+        yield "tokens-not-turned", {"around": around}
+    yield "padded-too-early", {"around": "padded"}
+    for place in ("first", "between", "last"):
+        yield "norm-inside", {place: _normed}
     for padding in ("reflect", "replicate", "circular"):
         yield "padding-not-zeros", {"padding": padding}
     for kind, function in ACTIVATIONS:
         yield kind, {"act": function}
     for function in (F.relu, F.silu):
         yield "gelu-too-early", {"first": function, "act": _same}
-        yield "gelu-twice", {"first": function}
+        for place in ("before", "first", "between", "last"):
+            yield "gelu-twice", {place: function}
 
 
 def _readings(module: nn.Module, C: int, h: int) -> list[Weights]:
@@ -196,15 +213,19 @@ def mix_feed_forward(look: Look, answer: Any) -> None:
     look.done("runs, float64 stays float64")
     look.shape(yours, x.shape, wrong={"padding-missing": (2, DIM, 5, 9)})
     look.done("shape")
+    if norms := [type(part).__name__ for part in module.modules() if is_norm(part) and part is not module]:
+        look.wrong("norm-inside", f"There is a layer of the class {norms[0]}.")
     look.side_effects(module, x)
     look.pictures_apart(module, x)
+    forgets(look, module, look.construct(answer, dim=DIM, expansion_factor=FACTOR), random(1, DIM, 4, 6))
     look.same_in_eval(module, x)
     look.done("no side effects")
+    fitting: Weights = {}
     for words, part in {
         "number of parameters": lambda: _counted(look, module),
         "nothing added": lambda: _silent(look, module, x),
-        "values": lambda: _compared(look, module, x, DIM, HIDDEN),
-        "gradients": lambda: look.gradients(module, x),
+        "values": lambda: fitting.update(_compared(look, module, x, DIM, HIDDEN)),
+        "gradients": lambda: look.gradients(module, x, like=lambda t: _network(t, fitting)),
         "other widths and maps": lambda: _elsewhere(look, answer),
     }.items():
         part()
@@ -228,13 +249,11 @@ def _counted(look: Look, module: nn.Module) -> None:
             look.wrong(kind, seen)
     if count in (2 * C * h + h + C + 10 * C, 2 * C * h + h + C + 10 * C + C * C + C):
         look.wrong("middle-before-widening", seen)
-    if any("norm" in type(part).__name__.lower() for part in module.modules()):
-        look.wrong("norm-inside", seen)
     lacking = {sum(some) for n in range(1, 5) for some in itertools.combinations((h, h, h, C), n)}
     for middle, kind in {"separable": "biases-missing", "depthwise": "pointwise-missing"}.items():
         if _parameters(C, h, middle) - count in lacking:
             look.wrong(kind, seen)
-    if count - expected in (8 * C * h, 16 * C * h):
+    if count - expected in (8 * C * h, 16 * C * h, 10 * h, 11 * h + h * h, 9 * h + h * h):
         look.wrong("second-window", seen)
     widths = [w for w in range(1, 200) if w != h for m in ("separable", "depthwise") if _parameters(C, w, m) == count]
     look.wrong("hidden-width" if widths else "parameters", seen)
@@ -253,14 +272,17 @@ def _silent(look: Look, module: nn.Module, x: torch.Tensor) -> None:
         look.wrong("residual-inside", f"With all weights zero the largest number is {float(y.abs().max()):.4g}.")
 
 
-def _compared(look: Look, module: nn.Module, x: torch.Tensor, C: int, h: int) -> None:
-    """Compare with the network that has the reader's own weights, right and with each known mistake."""
+def _compared(look: Look, module: nn.Module, x: torch.Tensor, C: int, h: int) -> Weights:
+    """Compare with the network that has the reader's own weights, right and with each known mistake; return these."""
     yours, readings = look.output(module, x).detach(), _readings(module, C, h)
-    if any(close(yours, _network(x, weights)) for weights in readings):
-        return
+    for weights in readings:
+        if close(yours, _network(x, weights)):
+            return weights
     for (kind, how), weights in itertools.product(_hows(), readings):
         if close(yours, _network(x, weights, **how)):
             look.wrong(kind, "With your weights, the result is the one that this mistake gives, to the last digits.")
+    if normalises(look, module, x):
+        look.wrong("norm-inside", "Three times the map, and five more, gives the same result.")
     if any(_bends(module, x, weights, h) for weights in readings):
         look.wrong("other-activation", "What comes out of the middle is a function of each number, and not the GELU.")
     if _reach(look, module, C) > 1:
@@ -268,6 +290,7 @@ def _compared(look: Look, module: nn.Module, x: torch.Tensor, C: int, h: int) ->
     if not readings:
         look.wrong("cannot-place", "The parameters are as many as they should be, and not those of the four layers.")
     look.values(yours, _network(x, readings[0]))
+    return readings[0]
 
 
 @torch.no_grad()
@@ -309,10 +332,17 @@ def _elsewhere(look: Look, answer: Any) -> None:
 
 # 4.2
 
+CHANGED = "After the call the layers are others than before. What does it write into them?"
 TOKENS = GELUS | {
+    "changes-the-layers": CHANGED,
+    "mixed-twice": "A token depends on tokens two steps away. How often is the 3×3 to look around?",
+    "map-turned": "The map lies on its side, so that each window meets it turned. Which letter comes last in a map, "
+    "and which one runs faster in the list?",
+    "padding-missing": "There are fewer tokens than before. Which settings of a layer are lost when its weights "
+    "alone are used?",
     "middle-added": LAYER["middle-added"],
     "read-by-columns": "Tokens are read, or written back, column by column. In which order do they stand in the list?",
-    "bias-of-the-mix-forgotten": "Tokens of zeros show it: one of the layers is used without all that it owns. Which "
+    "bias-forgotten": "Tokens of zeros show it: one of the layers is used without all that it owns. Which "
     "one do you not call as it is?",
     "not-turned-back": "The map is right, and what becomes of it is not. Which axis must be last in a list of tokens?",
     "mix-missing": "No token depends on its neighbours. Which of the three layers is never called?",
@@ -324,22 +354,25 @@ TOKENS = GELUS | {
 
 def _on_tokens(
     tokens: torch.Tensor, height: int, width: int, layers: Layers, *, act: Any = F.gelu, first: Any = _same,
-    last: Any = _same, there: str = "", back: str = "", mixed: bool = True, added: bool = False, bias: bool = True,
+    last: Any = _same, there: str = "", back: str = "", mixed: int = 1, added: bool = False,
+    biases: tuple[float, float, float] = (1, 1, 1),
 ) -> torch.Tensor:  # fmt: skip
     """The Mix-FFN on tokens (B, N, C), right or with a known mistake."""
-    widen, mix, narrow = layers
-    t = first(widen(tokens))
+    (widen, mix, narrow), lacking = layers, [layer.bias * (1 - share) for layer, share in zip(layers, biases)]
+    t = first(widen(tokens) - lacking[0])
     b, n, h = t.shape
     sizes = (width, height) if there == "columns" else (height, width)
     t = t.reshape(b, h, *sizes) if there == "tokens" else t.mT.reshape(b, h, *sizes)
     if there == "turned":
         t = t.reshape(b, h, width, height).mT
-    t = mix(t) + t * added if mixed else t
-    t = t if bias else t - mix.bias[:, None, None]
+    t = t.mT if there == "on its side" else t
+    for _ in range(mixed):
+        t = mix(t) - lacking[1][:, None, None] + t * added
+    t = t.mT if there == "on its side" else t
     if (there == "turned") != (back == "turned"):
         t = t.mT
     t = t.reshape(b, n, h) if back == "tokens" else t.flatten(2).mT
-    made: torch.Tensor = last(narrow(act(t)))
+    made: torch.Tensor = last(narrow(act(t)) - lacking[2])
     return made
 
 
@@ -351,13 +384,18 @@ def _token_hows() -> Iterator[tuple[str, dict[str, Any]]]:
     yield "gelu-missing", {"act": _same}
     yield "gelu-too-late", {"act": _same, "last": F.gelu}
     yield "middle-added", {"added": True}
-    yield "mix-missing", {"mixed": False}
-    yield "mix-missing", {"mixed": False, "act": _same}
+    yield "mix-missing", {"mixed": 0}
+    yield "mix-missing", {"mixed": 0, "act": _same}
+    yield "mixed-twice", {"mixed": 2}
+    yield "map-turned", {"there": "on its side"}
+    for place in ("first", "last"):
+        yield "norm-inside", {place: lambda t: F.layer_norm(t, t.shape[-1:])}
     yield "rows-and-columns", {"there": "columns"}
     yield "read-by-columns", {"there": "turned"}
     yield "read-by-columns", {"there": "turned", "back": "turned"}
     yield "read-by-columns", {"back": "turned"}
-    yield "bias-of-the-mix-forgotten", {"bias": False}
+    for biases in ((0, 1, 1), (1, 0, 1), (1, 1, 0), (0, 0, 0), (0, 1, 0)):
+        yield "bias-forgotten", {"biases": biases}
     yield "tokens-not-turned", {"there": "tokens"}
     yield "tokens-not-turned", {"there": "tokens", "back": "tokens"}
     yield "not-turned-back", {"back": "tokens"}
@@ -381,25 +419,41 @@ def mix_on_tokens(look: Look, answer: Any) -> None:
     def on(t: torch.Tensor, height: int, width: int) -> torch.Tensor:
         return look.output(answer, t, height, width, *layers, told=told)
 
-    if isinstance(failed := look.attempt(answer, tokens, 3, 7, *layers), Failure):
-        square = look.attempt(answer, 3 * random(2, 16, 5), 4, 4, *layers)
-        if isinstance(square, torch.Tensor):
-            look.wrong("only-square", f"For a map of 3×7: {failed}")
+    _tokens_go_through(look, answer, tokens, layers)
     yours = on(tokens, 3, 7)
     look.done("runs")
     look.shape(
         yours,
         (2, 21, 5),
-        wrong={"still-a-map": (2, 5, 3, 7), "second-layer-missing": (2, 21, 8), "not-turned-back": (2, 5, 21)},
+        wrong={
+            "still-a-map": (2, 5, 3, 7),
+            "second-layer-missing": (2, 21, 8),
+            "not-turned-back": (2, 5, 21),
+            "padding-missing": (2, 5, 5),  # of the map, 1×5 is left
+        },
     )
     look.done("shape")
     look.side_effects(lambda t: on(t, 3, 7), tokens)
     look.pictures_apart(lambda t: on(t, 3, 7), tokens)
     look.done("no side effects")
+    if normalises(look, lambda t: on(t, 3, 7), tokens):
+        look.wrong("norm-inside", "Three times the tokens, and five more, give the same result.")
     _tokens_compared(look, yours, tokens, layers)
     look.done("values")
     _other_tokens(look, answer, tokens, layers)
     look.done("other sides, gradient")
+
+
+def _tokens_go_through(look: Look, answer: Any, tokens: torch.Tensor, layers: Layers) -> None:
+    """End where the call fails for reasons that are known, or leaves other layers behind."""
+    kept = _as_it_is(layers)
+    failed = look.attempt(answer, tokens, 3, 7, *layers)
+    if _as_it_is(layers) != kept:
+        look.wrong("changes-the-layers", "The layers are other ones after the call.")
+    if isinstance(failed, Failure):
+        runs = [isinstance(look.attempt(answer, random(1, n * n, 5), n, n, *layers), torch.Tensor) for n in range(1, 9)]
+        if any(runs):
+            look.wrong("only-square" if all(runs) else "size-written-down", f"For a map of 3×7: {failed}")
 
 
 def _tokens_compared(look: Look, yours: torch.Tensor, tokens: torch.Tensor, layers: Layers) -> None:
@@ -425,8 +479,16 @@ def _other_tokens(look: Look, answer: Any, tokens: torch.Tensor, layers: Layers)
             look.wrong("width-guessed", f"The same tokens as a map of {height}×{width}: another result.")
     leaf = tokens.clone().requires_grad_()
     result = look.output(answer, leaf, 3, 7, *layers)
-    if not result.requires_grad or torch.autograd.grad(result.sum(), leaf, allow_unused=True)[0] is None:
-        look.wrong("no-gradient", "No gradient reaches the tokens.")
+    weights = [p for layer in layers for p in layer.parameters()]
+    target = torch.autograd.grad(_on_tokens(leaf, 3, 7, layers).square().sum(), [leaf, *weights])
+    found: tuple[torch.Tensor | None, ...] = (None,) * len(target)
+    if result.requires_grad:
+        found = torch.autograd.grad(result.square().sum(), [leaf, *weights], allow_unused=True)
+    for mine, expected, name in zip(found, target, ("tokens", *("weights",) * len(weights))):
+        if mine is None:
+            look.wrong("no-gradient", f"No gradient reaches the {name}.")
+        if not close(mine, expected):
+            look.wrong("wrong-gradient", f"The gradient of the {name} is another one.")
 
 
 # 4.3
@@ -557,6 +619,12 @@ SLICES = {
     "hidden-bias-forgotten": "A bias of the hidden channels is left out. Which layers own as many biases as there are "
     "hidden channels?",
     "last-slice-lost": "Some hidden channels never count. What becomes of a last slice that is not full?",
+    "channels-lost": "In each slice some hidden channels never count. Is the end of a slice its last channel, or the "
+    "one behind it?",
+    "channels-twice": "Some hidden channels count twice. Where does a slice begin, and where has the one before it "
+    "ended?",
+    "later-channels-lost": "The first hidden channels count, and the later ones do not. Of which layer is the "
+    "number of channels that the slices go through?",
     "one-slice-only": "A single slice counts. What is kept from the slices before?",
     "mean-for-sum": "The slices' results are averaged. What does a matrix product do with its terms?",
     "wrong-channels": "The hidden channels of one layer meet those of another slice. Which numbers of each weight "
@@ -567,18 +635,18 @@ SLICES = {
     **{kind: GELUS[kind] for kind in ("approximate-gelu", "other-activation", "gelu-too-early", "gelu-twice")},
     "padding-missing": "The map loses its border. Which settings of the depthwise layer are lost with its slice?",
     "size-must-divide": "It runs where the size divides the hidden width, and only there. How wide is the last slice?",
-    "changes-the-layers": "After the call the layers hold other weights than before. Into what does it write?",
+    "changes-the-layers": CHANGED,
 }
 
 
 def _sliced(
     x: torch.Tensor, layers: Layers, size: int, *, act: Any = F.gelu, bias: str = "once", biases: str = "all",
-    slices: Any = None, first: Any = _same, last: Any = _same, added: bool = False,
+    first: Any = _same, last: Any = _same, each: Any = _same, added: bool = False,
 ) -> torch.Tensor:  # fmt: skip
     """The depthwise Mix-FFN in slices of its hidden channels, right or with a known mistake."""
     widen, depthwise, narrow = layers
     h, parts = widen.out_channels, []
-    for start in slices if slices is not None else range(0, h, size):
+    for start in range(0, h, size):
         cut = slice(start, min(start + size, h))
         t = F.conv2d(x, widen.weight[cut], widen.bias[cut] if biases != "first" else None)
         t = F.conv2d(
@@ -588,20 +656,16 @@ def _sliced(
             padding=1,
             groups=t.shape[1],
         )
-        parts.append(F.conv2d(act(t), narrow.weight[:, cut], narrow.bias if bias == "each" else None))
+        parts.append(each(F.conv2d(act(t), narrow.weight[:, cut])))
     total: torch.Tensor = sum(parts[1:], parts[0])
-    total = total / len(parts) if bias == "mean" else total
     if bias == "inside":
         return last(total + narrow.bias[:, None, None])  # type: ignore[no-any-return]
-    made: torch.Tensor = last(total) if bias in ("none", "each") else last(total) + narrow.bias[:, None, None]
+    made: torch.Tensor = last(total) if bias == "none" else last(total) + narrow.bias[:, None, None]
     return made + x if added else made
 
 
-def _slice_hows(size: int, h: int) -> Iterator[tuple[str, dict[str, Any]]]:
+def _slice_hows() -> Iterator[tuple[str, dict[str, Any]]]:
     """Known mistakes, as arguments of _sliced."""
-    yield "bias-of-each-slice", {"bias": "each"}
-    yield "last-bias-forgotten", {"bias": "none"}
-    yield "mean-for-sum", {"bias": "mean"}
     yield "hidden-bias-forgotten", {"biases": "first"}
     yield "hidden-bias-forgotten", {"biases": "second"}
     yield "gelu-missing", {"act": _same}
@@ -611,10 +675,38 @@ def _slice_hows(size: int, h: int) -> Iterator[tuple[str, dict[str, Any]]]:
     yield "gelu-twice", {"first": F.gelu}
     yield "gelu-too-early", {"first": F.gelu, "act": _same}
     yield "added-to-the-input", {"added": True}
-    yield "last-slice-lost", {"slices": range(0, h - h % size, size)}
-    for start in range(0, h, size):
-        yield "one-slice-only", {"slices": [start]}
-        yield "one-slice-only", {"slices": [start], "bias": "each"}
+    for bias in ("once", "none"):
+        yield "gelu-of-the-sum", {"act": _same, "each": F.gelu, "bias": bias}
+
+
+def _times_counted(yours: torch.Tensor, x: torch.Tensor, layers: Layers) -> list[float]:
+    """Say how often each hidden channel counts in the result, and the last bias; nothing where that is not all."""
+    widen, depthwise, narrow = layers
+    hidden = F.gelu(depthwise(widen(x)))
+    shares = torch.einsum("oi,bihw->ibohw", narrow.weight[:, :, 0, 0], hidden).flatten(1)
+    bias = narrow.bias[:, None, None].expand_as(yours).reshape(1, -1)
+    design = torch.cat([shares, bias]).T
+    times = torch.linalg.lstsq(design, yours.reshape(-1, 1)).solution
+    return [round(float(t), 6) for t in times.flatten()] if close(design @ times, yours.reshape(-1, 1)) else []
+
+
+def _counted_kind(times: list[float], size: int) -> str:
+    """Return what is wrong with how often each hidden channel counts, and the last bias, or "" where that is all."""
+    if not times or min(times) == max(times) > 1:
+        return ""
+    *channels, bias = times
+    heard = [index for index, count in enumerate(channels) if count]
+    if max(channels) > 1:
+        return "channels-twice"
+    if len(heard) == len(channels):
+        if min(channels) < 1:
+            return "mean-for-sum"
+        return "bias-of-each-slice" if bias > 1 else "last-bias-forgotten"
+    if heard == list(range(len(channels) - len(channels) % size)):
+        return "last-slice-lost"
+    if len({index // size for index in heard}) < 2 and len(heard) in (size, len(channels) % size):
+        return "one-slice-only"
+    return "later-channels-lost" if heard == list(range(len(heard))) else "channels-lost"
 
 
 @exercise("mix_in_slices", SLICES)
@@ -628,36 +720,49 @@ def mix_in_slices(look: Look, answer: Any) -> None:
         nn.Conv2d(14, 3, 1).double(),
     )
     x = 3 * random(2, 3, 5, 7)
-    kept = [p.detach().clone() for layer in layers for p in layer.parameters()]
-    yours = look.output(answer, x, *layers, 7)
-    if any(not torch.equal(p, value) for p, value in zip((p for one in layers for p in one.parameters()), kept)):
-        look.wrong("changes-the-layers", "The weights are other ones after the call.")
+    kept = _as_it_is(layers)
+    yours = look.output(answer, x, *layers, 2)
+    if _as_it_is(layers) != kept:
+        look.wrong("changes-the-layers", "The layers are other ones after the call.")
     look.shape(yours, x.shape, wrong={"padding-missing": (2, 3, 3, 5)})
     look.done("runs, shape")
-    look.side_effects(lambda t: look.output(answer, t, *layers, 7), x)
-    _slices_compared(look, yours, x, layers, 7)
-    look.done("two slices")
-    for size in (4, 14, 20, 1):
+    look.side_effects(lambda t: look.output(answer, t, *layers, 2), x)
+    _slices_compared(look, yours, x, layers, 2)
+    look.done("seven slices")
+    for size in (4, 7, 14, 20, 1):
         again = look.attempt(answer, x, *layers, size)
         if isinstance(again, Failure) and 14 % size:
             look.wrong("size-must-divide", f"14 hidden channels, {size} at a time: {again}")
         _slices_compared(look, look.output(answer, x, *layers, size), x, layers, size)
     look.done("sizes that do not divide, and larger than all")
+    if not yours.requires_grad:
+        look.remark(
+            "No gradient can be taken through your result. To take one, PyTorch would have to keep every slice."
+        )
     _sliced_memory(look, answer)
     look.done("memory")
+
+
+def _as_it_is(layers: Layers) -> list[Any]:
+    """Return all that a call may not change in the layers."""
+    weights = [p for layer in layers for p in layer.parameters()]
+    return [[repr(layer) for layer in layers], [(id(p), p.requires_grad, p.tolist()) for p in weights]]
 
 
 def _slices_compared(look: Look, yours: torch.Tensor, x: torch.Tensor, layers: Layers, size: int) -> None:
     with torch.no_grad():
         target, at = _sliced(x, layers, 14), f"14 hidden channels, {size} at a time"
         if not close(yours, target):
-            for kind, how in _slice_hows(size, 14):
-                if how.get("slices") != range(0) and close(yours, _sliced(x, layers, size, **how)):
+            times = _times_counted(yours, x, layers) if yours.shape == target.shape and yours.isfinite().all() else []
+            if kind := _counted_kind(times, size):
+                look.wrong(kind, f"{at}: the channels, and the last bias, count {times} times.")
+            for kind, how in _slice_hows():
+                if close(yours, _sliced(x, layers, size, **how)):
                     look.wrong(kind, f"The result is the one that this mistake gives ({at}).")
             for kind, function in ACTIVATIONS:
                 if close(yours, _sliced(x, layers, size, act=function)):
                     look.wrong(kind, f"The result is the one that this mistake gives ({at}).")
-            if yours.shape == target.shape and size < 14 and not close(yours, target, 1e-3):
+            if yours.shape == target.shape and not times and size < 14 and not close(yours, target, 1e-3):
                 look.wrong("wrong-channels", f"{at}: another result comes out.")
         look.values(yours, target, at=at)
 
@@ -676,13 +781,17 @@ def _sliced_memory(look: Look, answer: Any) -> None:
             look.output(answer, random(1, 2, 20, 20), *layers, 4)
         return memory
 
-    memory = watched(60)
+    memory, twice = watched(60), watched(120)
     seen = f"With 60 hidden channels, 4 at a time, on 400 pixels, the largest tensor has {memory.largest} numbers"
     if memory.largest >= 60 * 400:
         look.wrong("wide-map", f"{seen}, as many as the wide map.")
-    if memory.largest > 2 * 4 * 400:
-        look.wrong("results-kept" if memory.joined else "size-ignored", f"{seen}; a slice has {4 * 400}.")
-    more = watched(120).peak - memory.peak  # of 15 more slices: 1600 numbers each, or 800 once it is narrowed
+    if memory.joined and memory.largest > 2 * 4 * 400:
+        look.wrong("results-kept", f"{seen}; a slice has {4 * 400}.")
+    if memory.grown > 4 * 400:
+        look.wrong("size-ignored", f"As many as {memory.grown} numbers are made at once; a slice has {4 * 400}.")
+    if memory.calls == twice.calls:
+        look.wrong("size-ignored", "120 hidden channels take as many operations as 60, though 4 are made at a time.")
+    more = twice.peak - memory.peak  # of 15 more slices: 1600 numbers each, or 800 once it is narrowed
     seen = f"With 120 hidden channels in place of 60, {more} numbers more are held at one time"
     if more > 6000:
         look.wrong("slices-kept" if more > 18000 else "results-kept", f"{seen}; a slice has {4 * 400}.")
@@ -731,6 +840,22 @@ puzzle_of(
         "averaged": (
             lambda: F.avg_pool2d(_ONES, 3, 1, 1),
             "The numbers are shares of nine. Which weights has the window?",
+        ),
+        "corners-of-five": (
+            lambda: F.conv2d(_ONES, _WINDOW, padding=1) + (F.conv2d(_ONES, _WINDOW, padding=1) == 4).float(),
+            "All is right but the corners. How many places of the window lie inside the sheet there?",
+        ),
+        "corners-of-six": (
+            lambda: F.conv2d(_ONES, _WINDOW, padding=1).clamp(min=6),
+            "The corners are like the sides. How many sides does a corner touch?",
+        ),
+        "cross": (
+            lambda: F.conv2d(_ONES, torch.tensor([[[[0.0, 1, 0], [1, 1, 1], [0, 1, 0]]]]), padding=1),
+            "The window's own corners were left out. How many places has it?",
+        ),
+        "dilated": (
+            lambda: F.conv2d(_ONES, _WINDOW, padding=2, dilation=2),
+            "The window skips pixels. Which pixels are the neighbours of one?",
         ),
         "padding-of-ones": (lambda: _ONES, "The sheet came out as it was. What does the window add up?"),
     },

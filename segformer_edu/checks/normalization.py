@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import product
+from functools import partial
+from itertools import chain, product
 from typing import Any
 
 import torch
@@ -67,6 +68,13 @@ HINTS = {
     "too?",
     "nan-hidden": "A pixel of NaN went in and an ordinary one came out. Which line replaces it, and who will find the "
     "cause then?",
+    "axes-reshaped": "Numbers of several pixels have a common scale, or stand at other places. Were axes moved there, "
+    "or were the numbers only written into another shape?",
+    "sizes-fixed": "A weight has as many numbers as one picture has rows or columns. What becomes of it when a picture "
+    "of another size comes?",
+    "eps-only-at-zero": "The small number comes in at constant pixels alone. To which pixels does the formula add it?",
+    "cancellation": "With channels near a million the spread is lost. Which two large numbers are subtracted there, "
+    "and could the mean be taken off earlier?",
     "single-channel": "With one channel the result should be the shift alone. What does your spread become there?",
 }
 
@@ -159,6 +167,16 @@ def candidates(x: Tensor, eps: float) -> Iterator[tuple[str, Tensor]]:
         yield "other-spread", result
 
 
+def reshapes(x: Tensor, eps: float) -> Iterator[tuple[str, Tensor]]:
+    """Yield what comes out where the channels are written onto the last axis, or back from it, and not moved."""
+    flat = x.reshape(len(x), -1, x.shape[1]).mT  # channels in front again: what `divisions` wants
+    for _, result in divisions(*normalised(flat), eps):
+        yield "axes-reshaped", result.mT.reshape(x.shape)
+        yield "axes-reshaped", result.reshape(x.shape)
+    for _, result in divisions(*normalised(x), eps):
+        yield "axes-reshaped", result.movedim(1, -1).reshape(x.shape)
+
+
 def _map(seed: int = 0) -> Tensor:
     """Return a map whose channels, pixels and pictures have means and spreads of their own; some pixels are faint."""
     x = random(2, 6, 5, 7, seed=seed) * random(2, 1, 5, 7, seed=seed + 1).exp() + random(1, 6, 1, 1, seed=seed + 2)
@@ -180,6 +198,7 @@ def layer_norm(look: Look, answer: Any) -> None:
     look.shape(look.output(module, x), x.shape)
     look.done("shape")
     look.side_effects(module, x)
+    _remembers(look, answer, module, 2 * x.flip(0) + 1)
     look.same_in_eval(module, x)
     look.done("no side effects")
     _owned(look, fresh)
@@ -194,12 +213,20 @@ def layer_norm(look: Look, answer: Any) -> None:
     look.done("one channel, one pixel, equal channels")
 
 
+def _remembers(look: Look, answer: Any, module: nn.Module, other: Tensor) -> None:
+    """A norm that has seen a map gives for another one what a new norm gives."""
+    unused = look.construct(answer, dim=6, eps=0.3)
+    if not close(look.output(module, other).detach(), look.output(unused, other).detach()):
+        look.wrong("keeps-state", "A new norm gives another result than one that has been called before.")
+
+
 def _runs(look: Look, module: nn.Module, x: Tensor) -> None:
     """Run; tell from the message where the channels are looked for on the wrong axis."""
     made = look.attempt(module, x)
     if isinstance(made, Failure) and ("normalized_shape" in made.words or "size of tensor a (7)" in made.words):
         kind = "last-axis" if "normalized_shape" in made.words else "weights-on-the-last-axis"
-        look.wrong(kind, f"The map has 6 channels and a width of 7. {made}")
+        kind = "sizes-fixed" if any(parameter.numel() > 6 for parameter in module.parameters()) else kind
+        look.wrong(kind, f"The map has 6 channels, a height of 5 and a width of 7. {made}")
     look.output(module, x)
 
 
@@ -229,10 +256,12 @@ def _fresh_values(look: Look, module: nn.Module, fresh: nn.Module, x: Tensor) ->
         shift = (yours - target).mean((0, 2, 3), keepdim=True)
         if close(yours, target + shift):
             look.wrong("b-starts-elsewhere", "A fresh norm gives the normalised map, and something is added to it.")
-        for kind, result in candidates(x, 0.3):
+        for kind, result in chain(candidates(x, 0.3), reshapes(x, 0.3)):
             if close(yours, result.expand_as(yours)):
                 if kind == "eps-missing" and bool(look.output(module, torch.ones_like(x)).isfinite().all()):
-                    kind = "eps-ignored"  # a very small number guards the division
+                    kind = "eps-ignored"  # a very small number guards the division, everywhere or where it must
+                    if close(look.output(module, 1e-12 * x).detach(), yours):
+                        kind = "eps-only-at-zero"
                 look.wrong(
                     kind,
                     "The result is the one that this mistake gives, to the last digits.",
@@ -241,6 +270,8 @@ def _fresh_values(look: Look, module: nn.Module, fresh: nn.Module, x: Tensor) ->
         _affine(look, module, yours, target)
         _other_values(look, module, yours, target, x)
         look.values(yours, target)
+    if not close(yours, target, 1e-10):
+        look.wrong("wrong-dtype", "The values are right to six digits, and in float64 there should be fifteen.")
     faint = 1e-5 * x
     if not close(look.output(fresh, faint).detach(), reference(faint, 1e-5)):
         look.wrong(
@@ -375,6 +406,7 @@ def _special(look: Look, answer: Any, fresh: nn.Module) -> None:
     if not close(yours, reference(spike, 1e-5)):
         kind = "changed-afterwards" if close(yours[:, :3], reference(spike, 1e-5)[:, :3]) else "unknown"
         look.wrong(kind, "A pixel with one very large channel among 37 gives something else.")
+    look.values(look.output(fresh, 1e6 + x), reference(1e6 + x, 1e-5), {"cancellation": look.output(fresh, 1e6 + x)})
     x = random(1, 6, 1, 2, seed=3)
     x[0, 2, 0, 0] = torch.nan
     if not bool(look.output(fresh, x)[..., 0].isnan().all()):
@@ -402,6 +434,12 @@ SAFE_HINTS = {
     "adding anything to it?",
     "faint-pixels-moved": "Ordinary pixels are right, faint ones are not. What is cut off, or added, that is larger "
     "than they?",
+    "cut-off-below": "All spreads below some bound became the same number. What should become of a pixel that is "
+    "fainter than that?",
+    "faint-pixels-lost": "Pixels whose channels differ a little have the spread 0. From which spread on is a pixel no "
+    "longer a constant one?",
+    "cancellation": "Far from zero the spread of a faint pixel is wrong, near zero it is right. Which two large "
+    "numbers are subtracted there?",
     "constant-pixel-moved": "The spread of a constant pixel is tiny, and should be 0. What is added under the root, or "
     "cut off there?",
     "mended-behind-the-root": "A NaN of the gradient arises in the root's slope. On the way back, does it come before "
@@ -493,25 +531,35 @@ def _depends(look: Look, answer: Any, x: Tensor, yours: Tensor, target: Tensor) 
 
 
 def _faint(look: Look, answer: Any) -> None:
-    """Compare pixels of spreads 1, 1e-3 and 1e-5, each with its own spread."""
-    for scale in (1, 1e-3, 1e-5):
-        x = 3 + scale * random(1, 6, 3, 4, seed=5)
+    """Compare pixels of spreads down to 1e-12, around 0 and far from it, each with its own spread."""
+    for middle, scale in ((0, 1), (0, 1e-3), (0, 1e-5), (0, 1e-7), (0, 1e-12), (3, 1e-5), (30, 1e-5), (100, 1e-5)):
+        x = middle + scale * random(1, 6, 3, 4, seed=5)
         target = normalised(x)[1].sqrt()
         yours = look.output(answer, x).detach()
         if not bool(yours.isfinite().all()):
-            look.wrong("not-a-number", f"Pixels of spread {scale:g} give NaN.")
+            look.wrong("not-a-number", f"Pixels of spread {scale:g} around {middle} give NaN.")
         if float(((yours - target) / target).abs().max()) > 1e-5:
-            moved = yours.square() - target.square()
-            kind = "eps-inside-the-root" if float(moved.std()) < 1e-3 * float(moved.mean()) else "faint-pixels-moved"
             look.wrong(
-                kind,
-                f"The spread of pixels whose channels differ by about {scale:g} is wrong.",
+                _fault(yours, target, middle),
+                f"The spread of pixels whose channels differ by about {scale:g}, around {middle}, is wrong.",
                 differences(yours, target),
             )
     largest = float(look.output(answer, torch.full((1, 6, 3, 4), 3.0, dtype=torch.float64)).detach().abs().max())
     if largest:
         kind = "eps-inside-the-root" if largest > 5e-9 else "constant-pixel-moved"
         look.wrong(kind, f"Pixels whose channels are all equal have the spread {largest:.1e}, not 0.")
+
+
+def _fault(yours: Tensor, target: Tensor, middle: float) -> str:
+    """Say what was done to faint pixels: their spreads are 0, or one number, or moved by one in the square."""
+    if not bool(yours.all()):
+        return "faint-pixels-lost"
+    if int((yours == yours.min()).sum()) > 1:
+        return "cut-off-below"
+    moved = yours.square() - target.square()
+    if float(moved.std()) < 1e-3 * float(moved.mean()):
+        return "eps-inside-the-root"
+    return "cancellation" if middle else "faint-pixels-moved"
 
 
 def _backward(look: Look, total: Tensor, leaf: Tensor) -> Tensor:
@@ -576,14 +624,52 @@ BLOCK_HINTS = {
     "extra-norm": "At the end the sum is normalised once more. Who does that in a block of the sketch?",
     "branches-not-kept": "The weights of the branches are not among those of the block. How does a module find its "
     "children?",
+    "norm-without-weights": "A norm of this chapter has a scale and a shift for each channel. Which norm of the block "
+    "lacks them?",
+    "norm-unused": "A norm of the block has weights, and no result depends on them. Where should it be called?",
+    "too-many-norms": "Besides its branches the block needs the weights of two norms. What else has weights, or stands "
+    "in front of a branch a second time?",
+    "subtracted": "A branch is taken away from what came in. Which sign has it in a residual block?",
+    "second-branch-alone": "The second branch is given the first branch's result, without what came in. What should it "
+    "see?",
+    "eps-large": "The norm's small number is large enough to be seen. Which value has it by default?",
     "other-norm": "The wiring is right, but for the norm. Over which axis does it normalise?",
 }
+
+
+Norm = Callable[[Tensor], Tensor]
+
+
+def _wired(x: Tensor, norms: tuple[Norm, Norm], a: Norm, f: Norm) -> Tensor:
+    """Return what the right wiring gives, with these two norms."""
+    first = x + a(norms[0](x))
+    return first + f(norms[1](first))
+
+
+def _over(axes: tuple[int, ...]) -> Norm:
+    """Return the norm over other axes."""
+
+    def norm(z: Tensor) -> Tensor:
+        centred, variance = normalised(z, axes)
+        return centred / (variance.sqrt() + 1e-5)
+
+    return norm
+
+
+def _with_eps(small: float) -> tuple[Norm, Norm]:
+    """Return the norms that add this number: beside the root, and under it."""
+
+    def under(z: Tensor) -> Tensor:
+        centred, variance = normalised(z)
+        return centred / (variance + small).sqrt()
+
+    return (lambda z: reference(z, small)), under
 
 
 def _wirings(x: Tensor, n: Callable[[Tensor], Tensor], a: Any, f: Any) -> list[tuple[str, Tensor]]:
     """Return what known mistakes compute, from the norm and the two branches."""
     normal, bare, swapped, behind, after = n(x), x + a(x), x + f(n(x)), x + n(a(x)), n(x + a(x))
-    first, main = x + a(normal), normal + a(normal)
+    first, main, less = x + a(normal), normal + a(normal), x - a(normal)
     twice = [2 * x + a(normal), x + normal + a(normal)]  # added in the branch and outside: x, or what the norm gives
     return [
         ("residual-missing", f(n(a(normal)))),
@@ -601,7 +687,15 @@ def _wirings(x: Tensor, n: Callable[[Tensor], Tensor], a: Any, f: Any) -> list[t
         ("main-path-normalised", main + f(n(main))),
         ("main-path-normalised", main + f(main)),
         ("post-norm", n(after + f(after))),
+        *(("post-norm", start + n(start + f(start))) for start in (x + after, first)),
+        ("post-norm", x + after + f(n(x + after))),
         ("norm-behind-the-branch", behind + n(f(behind))),
+        ("norm-behind-the-branch", behind + f(n(behind))),
+        ("norm-behind-the-branch", first + n(f(first))),
+        ("subtracted", first - f(n(first))),
+        *(("subtracted", less + sign * f(n(less))) for sign in (1, -1)),
+        ("second-branch-alone", first + f(n(a(normal)))),
+        ("second-branch-alone", first + f(a(normal))),
         ("norm-missing", bare + f(bare)),
         ("one-norm-missing", bare + f(n(bare))),
         ("one-norm-missing", first + f(first)),
@@ -622,59 +716,109 @@ def block(look: Look, answer: Any) -> None:
     module = look.construct(answer, 6, attention, feed_forward)
     look.done("constructed")
     x = 2 * random(2, 6, 5, 7, seed=4) + random(1, 6, 1, 1, seed=5)
-    yours = look.output(module, x)
+    yours = _block_runs(look, module, x)
     look.done("runs, float64 stays float64")
     look.shape(yours, x.shape)
     look.done("shape")
     look.side_effects(module, x)
     look.same_in_eval(module, x)
     look.done("no side effects")
-    branches = {id(p) for part in (attention, feed_forward) for p in part.parameters()}
-    kept = {id(parameter) for parameter in module.parameters()}
+    norm = LayerNorm(6).double()
+    _keeps_branches(look, module, yours, x, norm, attention, feed_forward)
+    look.done("keeps its branches")
+    _wiring(look, yours, x, norm, attention, feed_forward)
+    look.done("wired as PreNorm")
+    _two_norms(look, module, {*attention.parameters(), *feed_forward.parameters()}, x)
+    look.done("two norms")
+    target = partial(_wired, norms=(norm, norm), a=attention, f=feed_forward)
+    look.gradients(module, 100 * x, like=target)  # so large that no small number in a norm counts
+    look.done("gradients")
+
+
+def _block_runs(look: Look, module: nn.Module, x: Tensor) -> Tensor:
+    """Run; tell from the message where a norm looks for the channels on the last axis."""
+    made = look.attempt(module, x)
+    if isinstance(made, Failure) and "normalized_shape" in made.words:
+        look.wrong("other-norm", f"The map has 6 channels and a width of 7. {made}")
+    return look.output(module, x).detach()
+
+
+def _keeps_branches(
+    look: Look, module: nn.Module, yours: Tensor, x: Tensor, norm: nn.Module, a: nn.Module, f: nn.Module
+) -> None:
+    """End where the block does not own the weights of its branches."""
+    branches, kept = {*a.parameters(), *f.parameters()}, set(module.parameters())
     if not branches <= kept:
         if branches & kept:  # one of the two: is it called twice?
-            _wiring(look, yours.detach(), x, LayerNorm(6).double(), attention, feed_forward)
+            _wiring(look, yours, x, norm, a, f)
         look.wrong("branches-not-kept", "The block's `parameters()` do not hold those of its branches.")
-    look.done("keeps its branches")
-    _wiring(look, yours.detach(), x, LayerNorm(6).double(), attention, feed_forward)
-    look.done("wired as PreNorm")
-    _two_norms(look, module, branches)
-    look.gradients(module, x)
-    look.done("two norms, gradients")
 
 
 @torch.no_grad()
 def _wiring(look: Look, yours: Tensor, x: Tensor, norm: nn.Module, a: nn.Module, f: nn.Module) -> None:
     """Compare with the right wiring and with the wrong ones; either place of eps is right here."""
-    first = x + a(norm(x))
-    target = first + f(norm(first))
+    target = _wired(x, (norm, norm), a, f)
     if close(yours, target, LOOSE):
+        _small_number(look, yours, x, a, f)
         return
     for kind, result in _wirings(x, norm, a, f):
         if close(yours, result, LOOSE):
             look.wrong(kind, "The result is the one of this wiring.")
-    for axes in [axes for many in AXES.values() for axes in many]:
-
-        def other(z: Tensor, axes: tuple[int, ...] = axes) -> Tensor:
-            centred, variance = normalised(z, axes)
-            return centred / (variance.sqrt() + 1e-5)
-
-        step = x + a(other(x))
-        if close(yours, step + f(other(step)), LOOSE):
-            look.wrong(
-                "other-norm", "The wiring is right. The norm takes other numbers together than the channels of a pixel."
-            )
+    others = [("other-norm", _over(axes)) for many in AXES.values() for axes in many]
+    others += [("eps-large", large) for small in (1e-3, 1e-2, 0.1, 1.0) for large in _with_eps(small)]
+    for kind, other in others:
+        if any(close(yours, _wired(x, pair, a, f), LOOSE) for pair in ((other, other), (other, norm), (norm, other))):
+            look.wrong(kind, "The wiring is right. A norm is not the one of this chapter.")
     look.values(yours, target)
 
 
-def _two_norms(look: Look, module: nn.Module, branches: set[int]) -> None:
-    """End where the two norms share their weights."""
-    own = [parameter for parameter in module.parameters() if id(parameter) not in branches]
-    count = sum(parameter.numel() for parameter in own)
-    if count == 12:
-        look.wrong(
-            "norm-shared", "Besides those of the branches the block has 12 weights; two norms of 6 channels have 24."
-        )
+def _small_number(look: Look, yours: Tensor, x: Tensor, a: Norm, f: Norm) -> None:
+    """End where the norms add more than any of the usual small numbers does."""
+    exact, usual = (_wired(x, (norm, norm), a, f) for norm in (_with_eps(0.0)[0], _with_eps(1e-5)[0]))
+    if float((yours - exact).abs().max()) > 10 * float((usual - exact).abs().max()):
+        look.wrong("eps-large", "The wiring is right. The norm adds a number that is larger than 1e-5.")
+
+
+def _two_norms(look: Look, module: nn.Module, branches: set[nn.Parameter], x: Tensor) -> None:
+    """End where the block does not own two norms of a scale and a shift each, or does not use them."""
+    own = [parameter for parameter in module.parameters() if parameter not in branches]
+    count, owners = sum(parameter.numel() for parameter in own), _called(look, module, set(own), x)
+    seen = f"Besides those of the branches the block has {count} weights; two norms of 6 channels have 24."
+    if count == 12 and (owners in ([], [module]) or len(owners) > len(set(owners))):
+        look.wrong("norm-shared", seen)
+    if count < 24:
+        look.wrong("norm-without-weights", seen)
+    unused = _unused(look, module, x)
+    if unused and not unused & branches:
+        look.wrong("norm-unused", f"The result does not depend on {len(unused)} of the block's weights.")
+    if count > 24:
+        look.wrong("too-many-norms", seen)
+
+
+def _unused(look: Look, module: nn.Module, x: Tensor) -> set[nn.Parameter]:
+    """Return the trained weights that no gradient reaches."""
+    total, trained = look.output(module, x).square().sum(), [p for p in module.parameters() if p.requires_grad]
+    if not total.requires_grad:
+        return set(trained)
+    found = torch.autograd.grad(total, trained, allow_unused=True)
+    return {parameter for parameter, gradient in zip(trained, found) if gradient is None}
+
+
+def _called(look: Look, module: nn.Module, own: set[nn.Parameter], x: Tensor) -> list[nn.Module]:
+    """Return the modules that hold the block's own weights, as often as they are called; end where some are made."""
+    called: list[nn.Module] = []
+    made: list[str] = []
+    parts = [part for part in module.modules() if own & set(part.parameters(recurse=False))]
+    hooks = [part.register_forward_hook(lambda part, *_: called.append(part)) for part in parts]
+    hooks.append(nn.modules.module.register_module_parameter_registration_hook(lambda _, name, __: made.append(name)))
+    try:
+        look.output(module, x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if made:
+        look.wrong("weights-in-forward", f"Each call makes {len(made)} new weights.")
+    return called
 
 
 # 2.4
@@ -740,6 +884,32 @@ puzzle_of(
             lambda: _PIXELS.mean(0, keepdim=True),
             "This is what should be taken off. From what?",
         ),
+        "mean-everywhere": (
+            lambda: _PIXELS.mean(0).expand(3, 2),
+            "Every number of a pixel became its mean. What is asked for: the mean, or the distance from it?",
+        ),
+        "mean-added": (lambda: _PIXELS + _PIXELS.mean(0), "The mean was added. Which way should it go?"),
+        "n-minus-one": (
+            lambda: _PIXELS - _PIXELS.sum(0) / 2,
+            "The sum was divided by one less than the number of channels. By what is it divided for a mean?",
+        ),
+        "nothing-done": (lambda: _PIXELS, "These are the pixels as they came. What is subtracted?"),
+        "median-taken-off": (
+            lambda: _PIXELS - _PIXELS.median(0).values,
+            "The middle number of each pixel was taken off. Is it the mean?",
+        ),
+        "smallest-taken-off": (
+            lambda: _PIXELS - _PIXELS.amin(0),
+            "The smallest number of each pixel became 0. What should add up to 0 instead?",
+        ),
+        "largest-taken-off": (
+            lambda: _PIXELS - _PIXELS.amax(0),
+            "The largest number of each pixel became 0. What should add up to 0 instead?",
+        ),
+        "divided-too": (
+            lambda: (_PIXELS - _PIXELS.mean(0)) / _PIXELS.std(0),
+            "The mean is off, and then everything was divided. Which of the two steps is asked for?",
+        ),
         "sum-taken-off": (
             lambda: _PIXELS - _PIXELS.sum(0),
             "The sum of each pixel was taken off. What makes a mean of it?",
@@ -776,6 +946,26 @@ puzzle_of(
         "variance-with-n-minus-one": (
             lambda: _PIXELS.var(0, keepdim=True),
             "Two things are not yet right: is there a root, and by how many numbers do you divide?",
+        ),
+        "not-centred": (
+            lambda: _PIXELS.square().mean(0, keepdim=True).sqrt(),
+            "This is the root of the mean square. What is taken off each number before it is squared?",
+        ),
+        "sum-of-squares": (
+            lambda: (_PIXELS - _PIXELS.mean(0)).square().sum(0, keepdim=True),
+            "The squares are added up, and that is all. Which two steps follow?",
+        ),
+        "one-spread-for-all": (
+            lambda: _PIXELS.std(unbiased=False).expand(1, 2),
+            "Both pixels have the same spread. Over which numbers is each taken?",
+        ),
+        "one-spread-for-all-with-n-minus-one": (
+            lambda: _PIXELS.std().expand(1, 2),
+            "All six numbers have one spread here, divided by five. Whose spread is asked for?",
+        ),
+        "largest-less-smallest": (
+            lambda: _PIXELS.amax(0, keepdim=True) - _PIXELS.amin(0, keepdim=True),
+            "This is the distance of the largest number from the smallest. How many numbers count for a deviation?",
         ),
         "axis-lost": (
             lambda: _PIXELS.std(0, unbiased=False),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -88,14 +89,14 @@ class Puzzle:
         name: for ``puzzle``.
         title: in the result's words.
         target: makes the tensor that is asked for.
-        wrong: for each known mistake what makes its tensor.
+        wrong: for each known mistake what makes its tensor, or a list of tensors.
         hints: for each of them its hint.
     """
 
     name: str
     title: str
     target: Callable[[], torch.Tensor]
-    wrong: Mapping[str, Callable[[], torch.Tensor]]
+    wrong: Mapping[str, Callable[[], Any]]
     hints: Mapping[str, str]
 
 
@@ -132,9 +133,9 @@ def puzzle_of(
     name: str,
     title: str,
     target: Callable[[], torch.Tensor],
-    wrong: Mapping[str, tuple[Callable[[], torch.Tensor], str]] | None = None,
+    wrong: Mapping[str, tuple[Callable[[], Any], str]] | None = None,
 ) -> Puzzle:
-    """Define a puzzle; ``wrong`` has, for each kind of mistake, what makes its tensor, and its hint."""
+    """Define a puzzle; ``wrong`` has, for each kind of mistake, what makes its tensor, or several, and its hint."""
     wrong = wrong or {}
     makers, hints = {kind: made for kind, (made, _) in wrong.items()}, {kind: hint for kind, (_, hint) in wrong.items()}
     PUZZLES[name] = Puzzle(name, title, target, makers, hints)
@@ -166,6 +167,10 @@ def _predict(look: Look, asked: Prediction, value: Any) -> None:
     if set(given) != set(asked.quantities):
         missing, more = set(asked.quantities) - set(given), set(map(str, given)) - set(asked.quantities)
         look.wrong("entries-missing", f"Missing: {sorted(missing) or 'none'}; unknown: {sorted(more) or 'none'}.")
+    nothing = {
+        entry: "none" for entry, asks in asked.quantities.items() if given[entry] is None and "none" in asks.choices
+    }
+    given = {**given, **nothing}  # None for the word "none"
     empty = [entry for entry in asked.quantities if given[entry] is None or given[entry] is Ellipsis]
     for entry, quantity in asked.quantities.items():
         if entry not in empty:
@@ -186,10 +191,14 @@ def _one(look: Look, asked: Prediction, entry: str, quantity: Quantity, value: A
         look.wrong("not-a-number-yet", f"{at}: {wanted} is expected.")
     if matches(value, quantity.value, quantity.tolerance):
         return
-    for kind, values in quantity.wrong.items():
-        for candidate in values if isinstance(values, tuple) else (values,):
-            if matches(value, candidate, max(quantity.tolerance, 1e-6)):
-                look.wrong(kind, f"{at} is what this mistake gives.")
+    known = [
+        (abs(value - candidate), kind)
+        for kind, values in quantity.wrong.items()
+        for candidate in (values if isinstance(values, tuple) else (values,))
+        if matches(value, candidate, max(quantity.tolerance, 1e-6))
+    ]
+    if known:
+        look.wrong(min(known, key=lambda pair: pair[0])[1], f"{at} is what this mistake gives.")
     kind, seen = _how(quantity, value, asked)
     look.wrong(kind, f"{at}{seen}")
 
@@ -250,8 +259,8 @@ def matches(value: float, target: float, tolerance: float) -> bool:
 
 
 def normal(word: Any) -> Any:
-    """Return a word in small letters, without spaces around it; anything else as it is."""
-    return " ".join(word.lower().split()) if isinstance(word, str) else word
+    """Return a word in small letters, without hyphens and spaces around it; anything else as it is."""
+    return " ".join(word.lower().replace("-", " ").split()) if isinstance(word, str) else word
 
 
 def plain(value: Any) -> Any:
@@ -287,6 +296,12 @@ def puzzle(name: str, yours: Any) -> Result:
 def _puzzle(look: Look, asked: Puzzle, target: torch.Tensor, yours: Any, shown: list[torch.Tensor]) -> None:
     if yours is None or yours is Ellipsis:
         look.not_written()
+    if isinstance(yours, Iterator):  # such as a zip that nobody has unrolled
+        yours = look.call(list, islice(yours, 1000), told="list(yours)")
+        if not yours:
+            look.wrong("wrong-type", "Nothing comes out of it. Has it been gone through already?")
+    if isinstance(yours, list | tuple) and _has_words(yours):
+        look.wrong("wrong-type", "There are words in it; numbers are expected.")
     if isinstance(yours, list | tuple) and any(isinstance(part, torch.Tensor) and part.dim() for part in yours):
         look.wrong("wrong-type", f"A {type(yours).__name__} of {len(yours)} tensors was given; one tensor is expected.")
     if isinstance(yours, list | tuple | int | float | np.ndarray | np.generic):
@@ -297,19 +312,30 @@ def _puzzle(look: Look, asked: Puzzle, target: torch.Tensor, yours: Any, shown: 
         look.wrong("wrong-dtype", "The numbers are complex.")
     yours = look.call(yours.detach().double, told="yours.double()")
     shown.append(yours)
-    wrong = {kind: made() for kind, made in asked.wrong.items()}
-    if yours.shape != target.shape:
-        look.shape(
-            yours, target.shape, wrong={kind: made.shape for kind, made in wrong.items() if made.shape != target.shape}
-        )
-    look.done("shape")
     if not close(yours, target.double()):
-        for kind, made in wrong.items():
-            if made.shape == yours.shape and close(yours, made.double()):
-                look.wrong(kind, "The numbers are those that this mistake gives.")
-        kind, seen = relation(yours, target.double())
-        look.wrong(kind, f"{seen}.")
+        made = {kind: made() for kind, made in asked.wrong.items()}
+        several = {kind: some if isinstance(some, list) else [some] for kind, some in made.items()}
+        _puzzled(look, yours, target, [(kind, each) for kind, some in several.items() for each in some])
+    look.done("shape")
     look.done("numbers")
+
+
+def _has_words(values: Any) -> bool:
+    return isinstance(values, str) or (isinstance(values, list | tuple) and any(map(_has_words, values)))
+
+
+def _puzzled(look: Look, yours: torch.Tensor, target: torch.Tensor, wrong: list[tuple[str, torch.Tensor]]) -> None:
+    """End with the mistake that gives these numbers, or this shape, or with how the numbers relate to the target."""
+    right_shape = yours.shape == target.shape
+    if right_shape:
+        look.done("shape")
+    for kind, made in wrong:
+        if made.shape == yours.shape and close(yours, made.double()):
+            look.wrong(kind, "The numbers are those that this mistake gives.")
+    if not right_shape:
+        look.shape(yours, target.shape, wrong={kind: made.shape for kind, made in wrong if made.shape != target.shape})
+    kind, seen = relation(yours, target.double())
+    look.wrong(kind, f"{seen}.")
 
 
 def beside(target: torch.Tensor, yours: torch.Tensor | None = None) -> Table:

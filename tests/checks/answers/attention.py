@@ -127,8 +127,24 @@ wrongs(
     "scale-of-something-else",
     of_the_keys=lambda q, k, v: similar(q, k, k.shape[-2] ** -0.5).softmax(-1) @ v,
     of_the_values=lambda q, k, v: similar(q, k, v.shape[-1] ** -0.5).softmax(-1) @ v,
-    opposite=lambda q, k, v: similar(q, k, -(q.shape[-1] ** -0.5)).softmax(-1) @ v,
     of_64=lambda q, k, v: (q @ k.mT / 8).softmax(-1) @ v,
+)
+wrongs("similarity-reversed", opposite=lambda q, k, v: similar(-q, k).softmax(-1) @ v)
+wrongs(
+    "keys-laid-out-anew",
+    viewed=lambda q, k, v: (q @ k.reshape(k.mT.shape) / q.shape[-1] ** 0.5).softmax(-1) @ v,
+    viewed_unscaled=lambda q, k, v: (q @ k.reshape(k.mT.shape)).softmax(-1) @ v,
+)
+wrongs(
+    "cut-off",
+    of_twenty=lambda q, k, v: similar(q, k).clamp(-20, 20).softmax(-1) @ v,
+    above_alone=lambda q, k, v: similar(q, k).clamp(max=50).softmax(-1) @ v,
+    before_the_scale=lambda q, k, v: ((q @ k.mT).clamp(-50, 50) * q.shape[-1] ** -0.5).softmax(-1) @ v,
+)
+wrongs(
+    "close-but-not-equal",
+    single_in_between=lambda q, k, v: similar(q, k).softmax(-1, dtype=torch.float32).double() @ v,
+    small_constant=lambda q, k, v: similar(q, k).exp() / (similar(q, k).exp().sum(-1, keepdim=True) + 1e-6) @ v,
 )
 wrongs("scale-after-softmax", after=lambda q, k, v: (q @ k.mT).softmax(-1) / q.shape[-1] ** 0.5 @ v)
 wrongs("scale-after-softmax", at_the_end=lambda q, k, v: (q @ k.mT).softmax(-1) @ v * q.shape[-1] ** -0.5)
@@ -254,7 +270,9 @@ for kind, entry, value in [
     ("factor-of-thousand", "bytes of the shares, ratio 1, one head", 4 * N * N / 1e9),
     ("cell-forgotten", "MACs of to_k, ratio 8", 256 * C * C),
     ("window-at-each-pixel", "MACs of to_k, ratio 8", N * C * C * 64),
-    ("macs-doubled", "MACs of to_k, ratio 8", 2 * N * C * C),
+    ("keys-and-values", "MACs of to_k, ratio 8", 2 * N * C * C),
+    ("filters-forgotten", "MACs of to_k, ratio 8", N * C),
+    ("other-ratio", "bytes of the shares, ratio 1, one head", 4 * N * 256),
     ("weights-for-macs", "MACs of to_k, ratio 8", C * C * 64),
 ]:
     wrong_value("attention costs", kind, COSTS | {entry: value}, f"{entry} {value}")
@@ -652,7 +670,7 @@ class GeluAtTheEnd(Parts):
         return F.gelu(super().forward(x))
 
 
-@wrong("efficient_self_attention", "not-linear")
+@wrong("efficient_self_attention", "norm-inside")
 class NormOfTheInput(Parts):
     def forward(self, x):
         return super().forward(F.layer_norm(x.movedim(1, -1), (self.dim,)).movedim(-1, 1))
@@ -1106,3 +1124,221 @@ def grown_in_place_of_shrunk(q, k, v, size):
             sums = above * factor + sums[0], below * factor + sums[1]
         (above, below), top = sums, new
     return above / below
+
+
+# What an adversary tried ----------------------------------------------------------------------------------------------
+
+wrong_value("shares", "scaled", (similarity / 3**0.5).softmax(-1))
+wrong_value("shares", "scale-multiplied", (similarity * 3**0.5).softmax(-1))
+wrong_value("shares", "nothing-done", similarity)
+wrong_value("shares", "softmax-twice", similarity.softmax(-1).softmax(-1))
+wrong_value("shares", "similarity-reversed", (-similarity).softmax(-1))
+wrong_value("shares", "by-the-largest", ratios / ratios.amax(-1, keepdim=True))
+wrong_value("shares", "by-the-length", F.normalize(ratios, dim=-1))
+
+for name, project in {
+    "QueriesCut": lambda self, x: (self.to_q(x.detach()), self.to_k(x), self.to_v(x)),
+    "KeysCut": lambda self, x: (self.to_q(x), self.to_k(x.detach()), self.to_v(x)),
+    "ValuesCut": lambda self, x: (self.to_q(x), self.to_k(x), self.to_v(x.detach())),
+    "KeysAndValuesCut": lambda self, x: (self.to_q(x), self.to_k(x.detach()), self.to_v(x.detach())),
+}.items():
+    variant("wrong-gradient", name, project=project)
+variant("changes-input", "RectifiesItsInput", project=lambda self, x: Parts.project(self, x.data.relu_()))
+variant(
+    "close-but-not-equal",
+    "SingleShares",
+    shares=lambda self, q, k: (q @ k.mT * self.scale()).softmax(-1, dtype=torch.float32).double(),
+)
+variant("similarity-reversed", "LeastSimilar", scale=lambda self: -((self.dim // self.heads) ** -0.5))
+variant("heads-mixed-too-early", "OutOnValues", forward=lambda self, x: mixed_early(self, x))
+variant(
+    "last-cell-ignored",
+    "LastCell",
+    forward=lambda self, x: ignoring(self, *map(self.split, self.project(x)), x),
+)
+layered(
+    "cells-one-side",
+    "Strips",
+    lambda self, d, r: (conv(d, d), *(nn.Conv2d(d, d, (r, 1), (r, 1), bias=False) for _ in "kv"), conv(d, d)),
+)
+layered(
+    "groups",
+    "OutOfEachHead",
+    lambda self, d, r: (conv(d, d), conv(d, d, r), conv(d, d, r), nn.Conv2d(d, d, 1, bias=False, groups=self.heads)),
+)
+layered(
+    "groups",
+    "DepthwiseKeys",
+    lambda self, d, r: (conv(d, d), *(nn.Conv2d(d, d, r, r, bias=False, groups=d) for _ in "kv"), conv(d, d)),
+)
+
+
+def mixed_early(self, x):
+    q, k, v = self.project(x)
+    q, k, v = map(self.split, (q, k, self.to_out(v)))
+    return self.join(self.shares(q, k) @ v, x)
+
+
+def ignoring(self, q, k, v, x):
+    k, v = (t[:, :, : max(1, t.shape[2] - 1)] for t in (k, v))
+    return self.to_out(self.join(self.shares(q, k) @ v, x))
+
+
+@wrong("efficient_self_attention", "parameters")
+class PositionAdded(Parts):
+    def __init__(self, **sizes):
+        super().__init__(**sizes)
+        self.pos = nn.Parameter(torch.zeros(1))
+
+    def shares(self, q, k):
+        return (q @ k.mT * self.scale() + self.pos).softmax(-1)
+
+
+@wrong("efficient_self_attention", "arguments-fixed")
+class TwoHeads(Parts):
+    def __init__(self, *, dim, heads, reduction_ratio):
+        super().__init__(dim=dim, heads=2, reduction_ratio=reduction_ratio)
+
+
+@wrong("efficient_self_attention", "heads-and-width-exchanged")
+class HeadsForWidth(Parts):
+    def __init__(self, *, dim, heads, reduction_ratio):
+        super().__init__(dim=dim, heads=dim // heads, reduction_ratio=reduction_ratio)
+
+
+@wrong("efficient_self_attention", "keeps-state")
+class FirstHeight(Parts):
+    def join(self, y, x):
+        self.height = getattr(self, "height", x.shape[-2])
+        return rearrange(y, "b heads (h w) c -> b (heads c) h w", h=self.height)
+
+
+@wrong("efficient_self_attention", "batch-not-first")
+class TokensFirst(nn.Module):
+    def __init__(self, *, dim, heads, reduction_ratio):
+        super().__init__()
+        self.r, n = reduction_ratio, dim * reduction_ratio**2
+        self.attention = nn.MultiheadAttention(dim, heads, bias=False, kdim=n, vdim=n)
+
+    def forward(self, x):
+        cells = F.unfold(x, self.r, stride=self.r).mT
+        y, _ = self.attention(x.flatten(2).mT, cells, cells, need_weights=False)
+        return y.mT.unflatten(2, x.shape[2:])
+
+
+@wrong("efficient_self_attention", "border-does-not-ask")
+class CroppedAndPadded(Cropped):
+    def forward(self, x):
+        y = super().forward(x)
+        return F.pad(y, (0, x.shape[-1] - y.shape[-1], 0, x.shape[-2] - y.shape[-2]))
+
+
+@wrong("efficient_self_attention", "border-does-not-ask")
+class CroppedAndEnlarged(Cropped):
+    def forward(self, x):
+        return F.interpolate(super().forward(x), x.shape[2:], mode="bilinear")
+
+
+@wrong("efficient_self_attention", "border-does-not-ask")
+class Shrunken(Parts):
+    def forward(self, x):
+        whole = F.interpolate(x, [n // self.r * self.r for n in x.shape[-2:]])
+        return F.interpolate(super().forward(whole), x.shape[2:])
+
+
+def running(q, k, v, size, *, step=None, top=torch.maximum, start=-torch.inf):
+    """Running sums, with what is changed in a step: the sums before, the factor, and what is added to them."""
+    q = q * q.shape[1] ** -0.5
+    largest, sums = torch.full((len(q), 1), start, dtype=q.dtype), (0, 0)
+    for keys, values in zip(k.split(size), v.split(size)):
+        s = q @ keys.T
+        new = top(largest, s.amax(1, keepdim=True))
+        weights, factor, largest = (s - new).exp(), (largest - new).exp(), new
+        added = weights @ values, weights.sum(1, keepdim=True)
+        right = tuple(factor * old + more for old, more in zip(sums, added))
+        sums = right if step is None else step(sums, factor, weights, added, right)
+    return sums[0] / sums[1]
+
+
+def stepped(kind, **steps):
+    blocks(
+        kind,
+        **{name: lambda q, k, v, size, step=step: running(q, k, v, size, step=step) for name, step in steps.items()},
+    )
+
+
+stepped(
+    "sum-replaced",
+    of_weights=lambda sums, factor, weights, added, right: (right[0], added[1]),
+    of_values=lambda sums, factor, weights, added, right: (added[0], right[1]),
+)
+stepped(
+    "one-sum-for-all", no_axis=lambda sums, factor, weights, added, right: (right[0], factor * sums[1] + weights.sum())
+)
+stepped(
+    "shrunk-too-late",
+    values_too=lambda sums, factor, weights, added, right: (factor * (sums[0] + added[0]), right[1]),
+    weights_too=lambda sums, factor, weights, added, right: (right[0], factor * (sums[1] + added[1])),
+)
+stepped("blocks-counted", ones=lambda sums, factor, weights, added, right: (right[0], factor * sums[1] + 1))
+stepped(
+    "blocks-averaged",
+    means=lambda sums, factor, weights, added, right: (factor * sums[0] + added[0] / added[1], factor * sums[1] + 1),
+)
+blocks("first-maximum", from_minus_ten_thousand=lambda q, k, v, size: running(q, k, v, size, start=-1e4))
+blocks("maximum-of-the-last-block", last=lambda q, k, v, size: running(q, k, v, size, top=lambda before, mine: mine))
+blocks(
+    "zeros-added",
+    padded=lambda q, k, v, size: running(q, *(F.pad(t, (0, 0, 0, -len(k) % size)) for t in (k, v)), size),
+)
+blocks(
+    "block-ignored",
+    one_more=lambda q, k, v, size: running(q, k, v, size + 1),
+    two_more=lambda q, k, v, size: running(q, k, v, size + 2),
+    twice=lambda q, k, v, size: running(q, k, v, 2 * size),
+    whole_rows=lambda q, k, v, size: torch.stack([(a @ k.T * q.shape[1] ** -0.5).softmax(0) @ v for a in q]),
+)
+blocks(
+    "close-but-not-equal",
+    small_constant=lambda q, k, v, size: running(
+        q, k, v, size, step=lambda sums, factor, weights, added, right: (right[0], factor * sums[1] + added[1] + 1e-6)
+    ),
+)
+
+
+right("attend_in_blocks", "one key at a time")(lambda q, k, v, size: running(q, k, v, 1))
+
+
+@right("attend_in_blocks", "a column of ones beside the values")
+def ones_beside(q, k, v, size):
+    v = torch.cat([v, torch.ones_like(v[:, :1])], 1)
+    acc, m = torch.zeros(q.shape[0], v.shape[1], dtype=v.dtype), q.new_full((q.shape[0], 1), float("-inf"))
+    for start in range(0, len(k), size):
+        s = (q / q.shape[1] ** 0.5) @ k[start : start + size].T
+        new = torch.cat([m, s], 1).amax(1, keepdim=True)
+        acc, m = acc * torch.exp(m - new) + torch.exp(s - new) @ v[start : start + size], new
+    return acc[:, :-1] / acc[:, -1:]
+
+
+@right("attend_in_blocks", "shares of what was and what comes")
+def old_and_new(q, k, v, size):
+    mean, log = q.new_zeros(len(q), v.shape[1]), q.new_full((len(q), 1), -torch.inf)
+    for keys, values in zip(k.split(size), v.split(size)):
+        all_of_them = torch.cat([log, torch.einsum("nd,md->nm", q, keys) / math.sqrt(q.shape[1])], 1)
+        shares, log = all_of_them.softmax(1), all_of_them.logsumexp(1, keepdim=True)
+        mean = shares[:, :1] * mean + shares[:, 1:] @ values
+    return mean
+
+
+@right("attend_in_blocks", "products written out")
+def written_out(q, k, v, size):
+    parts = []
+    for block in q.split(7):
+        above, below, top = 0, 0, block.new_full((len(block),), -1e9)
+        for keys, values in zip(k.split(size), v.split(size)):
+            s = (block[:, None] * keys[None]).sum(-1) / keys.shape[-1] ** 0.5
+            new = torch.maximum(top, s.amax(1))
+            w, factor, top = (s - new[:, None]).exp(), (top - new).exp(), new
+            above, below = above * factor[:, None] + (w[..., None] * values).sum(1), below * factor + w.sum(1)
+        parts.append(above / below[:, None])
+    return torch.cat(parts)

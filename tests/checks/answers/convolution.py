@@ -93,7 +93,7 @@ def sequential(dim_in, dim_out, kernel_size, padding, stride=1, bias=True):
     )
 
 
-@right("ds_conv2d", "stride on the pointwise part", remark=True)
+@wrong("ds_conv2d", "stride-on-the-wrong-part")
 class StrideLast(nn.Module):
     def __init__(self, dim_in, dim_out, kernel_size, padding, stride=1, bias=True):
         super().__init__()
@@ -725,12 +725,12 @@ right("merge", "broadcasting")(merged)
 def by_impulses(depthwise, pointwise):
     """Asks the two parts what they do to an impulse, and reads the layer off the answers."""
     layer = merged(depthwise, pointwise)
-    channels, k = depthwise.in_channels, depthwise.kernel_size[0]
-    x = torch.zeros(channels, channels, k, k, dtype=layer.weight.dtype)
+    channels, (height, width) = depthwise.in_channels, depthwise.kernel_size
+    x = torch.zeros(channels, channels, height, width, dtype=layer.weight.dtype)
     responses = []
-    for place in range(k * k):
+    for place in range(height * width):
         x.zero_()
-        x[range(channels), range(channels), place // k, place % k] = 1
+        x[range(channels), range(channels), place // width, place % width] = 1
         zero = pointwise(F.conv2d(0 * x, depthwise.weight, depthwise.bias, groups=channels))
         responses.append(pointwise(F.conv2d(x, depthwise.weight, depthwise.bias, groups=channels)) - zero)
     layer.weight.copy_(torch.stack(responses, -1)[:, :, 0, 0].transpose(0, 1).reshape(layer.weight.shape))
@@ -1002,3 +1002,223 @@ wrong_value("bugs", "no-such-word", BUGS | {"B": "ReLU"}, "a word that is not in
 @wrong("merge", "matrices-in-wrong-order")
 def turned_for_the_bias(depthwise, pointwise):
     return merged(depthwise, pointwise, bias=lambda P, first, second: P.T @ first + second)
+
+
+# What an adversary tried ----------------------------------------------------------------------------------------------
+
+
+class WithoutSteps(Pair):
+    def __init__(self, dim_in, dim_out, kernel_size, padding, stride=1, bias=True):
+        super().__init__(dim_in, dim_out, kernel_size, padding, 1, bias)
+        self.s = stride
+
+
+@wrong("ds_conv2d", "stride-on-the-wrong-part")
+class StepsAtTheEnd(WithoutSteps):
+    def forward(self, x):
+        return super().forward(x)[:, :, :: self.s, :: self.s]
+
+
+@wrong("ds_conv2d", "stride-on-the-wrong-part")
+class StepsBetween(WithoutSteps):
+    def forward(self, x):
+        return self.second(self.first(x)[:, :, :: self.s, :: self.s])
+
+
+@wrong("ds_conv2d", "padding-on-one-side")
+class RightAndBottom(Pair):
+    def one(self, i, o, k, p, s, b):
+        return nn.Sequential(nn.ZeroPad2d((0, 2 * p, 0, 2 * p)), nn.Conv2d(i, i, k, s, groups=i, bias=b))
+
+
+@wrong("ds_conv2d", "padding-on-one-side")
+class LeftAndRight(Pair):
+    def one(self, i, o, k, p, s, b):
+        return nn.Sequential(nn.ZeroPad2d((p, p, 2 * p, 0)), nn.Conv2d(i, i, k, s, groups=i, bias=b))
+
+
+class MixedByLinear(Pair):
+    def two(self, i, o, k, p, s, b):
+        return nn.Linear(i, o, bias=b)
+
+
+@wrong("ds_conv2d", "axes-reshaped")
+class ReshapedTwice(MixedByLinear):
+    def forward(self, x):
+        b, c, h, w = (y := self.first(x)).shape
+        return self.second(y.reshape(b, h, w, c)).reshape(b, -1, h, w)
+
+
+@wrong("ds_conv2d", "axes-reshaped")
+class ReshapedBack(MixedByLinear):
+    def forward(self, x):
+        b, _, h, w = (y := self.first(x)).shape
+        return self.second(y.permute(0, 2, 3, 1)).reshape(b, -1, h, w)
+
+
+@wrong("ds_conv2d", "axes-reshaped")
+class ReshapedThere(MixedByLinear):
+    def forward(self, x):
+        b, c, h, w = (y := self.first(x)).shape
+        return self.second(y.reshape(b, h, w, c)).permute(0, 3, 1, 2)
+
+
+@wrong("ds_conv2d", "groups-written-down")
+class SixGroups(Pair):
+    def one(self, i, o, k, p, s, b):
+        return nn.Conv2d(i, i, k, s, p, groups=6 if i > 1 else 1, bias=b)
+
+
+@wrong("ds_conv2d", "too-few-groups")
+class HalfOfAnyNumber(Pair):
+    def one(self, i, o, k, p, s, b):
+        return nn.Conv2d(i, i, k, s, p, groups=max(1, i // 2), bias=b)
+
+
+for entry in COSTS:
+    wrong_value(
+        "costs", "rounded", COSTS | {entry: round(COSTS[entry], 2 - len(str(COSTS[entry])))}, f"rounded {entry}"
+    )
+wrong_value("costs", "rounded", COSTS | {"dense MACs": 231200000}, "four digits")
+
+
+@right("merge", "always a new bias")
+def new_bias(depthwise, pointwise):
+    layer = merged(depthwise, pointwise, bias=lambda P, first, second: torch.zeros_like(second))
+    layer.bias = nn.Parameter(torch.zeros(pointwise.out_channels, dtype=layer.weight.dtype))
+    with torch.no_grad():
+        for term in (pointwise.weight.flatten(1), depthwise.bias), (None, pointwise.bias):
+            if term[1] is not None:
+                layer.bias += term[1] if term[0] is None else term[0] @ term[1]
+    return layer
+
+
+@wrong("merge", "one-side-for-both")
+def first_stride(depthwise, pointwise):
+    return merged(depthwise, pointwise, stride=depthwise.stride[0])
+
+
+@wrong("merge", "one-side-for-both")
+def first_padding(depthwise, pointwise):
+    return merged(depthwise, pointwise, padding=depthwise.padding[0])
+
+
+@wrong("merge", "one-side-for-both")
+def second_padding(depthwise, pointwise):
+    return merged(depthwise, pointwise, padding=depthwise.padding[1])
+
+
+@wrong("merge", "one-side-for-both")
+@torch.no_grad()
+def first_side(depthwise, pointwise):
+    layer = merged(depthwise, pointwise)
+    square = nn.Conv2d(depthwise.in_channels, pointwise.out_channels, depthwise.kernel_size[0]).to(layer.weight)
+    square.weight.copy_(layer.weight)
+    layer.weight = square.weight
+    return layer
+
+
+@wrong("merge", "one-side-for-both")
+def a_square_weight(depthwise, pointwise):
+    side = depthwise.kernel_size[0]
+    square = len(set(depthwise.kernel_size)) == 1
+    return merged(
+        depthwise,
+        pointwise,
+        weight=None if square else lambda D, P: (P[:, :, None, None] * D)[..., :1].repeat(1, 1, 1, side),
+    )
+
+
+@wrong("merge", "changes-the-parts")
+def no_more_trained(depthwise, pointwise):
+    depthwise.requires_grad_(False)
+    return merged(depthwise, pointwise.requires_grad_(False))
+
+
+@wrong("merge", "changes-the-parts")
+def no_more_grouped(depthwise, pointwise):
+    layer = merged(depthwise, pointwise)
+    depthwise.groups = 1
+    return layer
+
+
+@wrong("merge", "shares-memory")
+def the_same_parameter(depthwise, pointwise):
+    layer = merged(depthwise, pointwise)
+    if depthwise.bias is None and pointwise.bias is not None:
+        layer.bias = pointwise.bias
+    return layer
+
+
+@wrong("merge", "shares-memory")
+def the_same_numbers(depthwise, pointwise):
+    layer = merged(depthwise, pointwise)
+    if depthwise.bias is None and pointwise.bias is not None:
+        layer.bias.data = pointwise.bias.data
+    return layer
+
+
+@wrong("merge", "bias-of-random-numbers")
+def not_set_to_zero(depthwise, pointwise):
+    fresh = nn.Conv2d(depthwise.in_channels, pointwise.out_channels, depthwise.kernel_size).double()
+    return merged(depthwise, pointwise, bias=lambda P, first, second: fresh.bias.detach() + P @ first + second)
+
+
+@wrong("merge", "bias-of-random-numbers")
+def bias_left_as_it_was(depthwise, pointwise):
+    layer = merged(depthwise, pointwise)
+    if layer.bias is None:
+        layer.bias = nn.Conv2d(depthwise.in_channels, pointwise.out_channels, 1).double().bias
+    return layer
+
+
+@wrong("merge", "padding-not-zeros")
+def around_the_map(depthwise, pointwise):
+    return merged(depthwise, pointwise, padding_mode="circular")
+
+
+for style, made in {
+    "weights summed": lambda P, first, second: P.sum(1) * first.mean() + second,
+    "both summed": lambda P, first, second: P.sum(1) * first.sum() + second,
+    "the mean": lambda P, first, second: first.mean() + second,
+}.items():
+    wrong_value("merge", "bias-averaged", lambda d, p, made=made: merged(d, p, bias=made), style)
+
+
+@wrong("merge", "bias-not-mixed")
+def first_channel_alone(depthwise, pointwise):
+    return merged(depthwise, pointwise, bias=lambda P, first, second: P[:, 0] * first[0] + second)
+
+
+@wrong("merge", "axes-reshaped")
+def product_reshaped(depthwise, pointwise):
+    return merged(
+        depthwise,
+        pointwise,
+        weight=lambda D, P: torch.einsum("oi,ihw->iohw", P, D).reshape(*P.shape, *D.shape[1:]),
+    )
+
+
+@wrong("merge", "axes-reshaped")
+def matrix_reshaped(depthwise, pointwise):
+    return merged(depthwise, pointwise, weight=lambda D, P: P.T.reshape(P.shape)[:, :, None, None] * D)
+
+
+@wrong("merge", "still-grouped")
+def cannot_be_grouped(depthwise, pointwise):
+    return merged(depthwise, pointwise, groups=depthwise.in_channels)
+
+
+by_hand = torch.zeros(1, 4, 3, 3)
+by_hand[0, 1] = filters[1, 0].flip(0, 1)
+wrong_value("impulse", "counted-from-one", by_hand)
+wrong_value("impulse", "counted-too-far", F.conv2d(impulse.roll(1, 1), filters, padding=1, groups=4))
+wrong_value("impulse", "window-not-moved", impulse * filters.view(1, 4, 3, 3))
+wrong_value("impulse", "filter-for-all", F.conv2d(impulse, filters.transpose(0, 1).expand(4, 4, 3, 3), padding=1))
+wrong_value("impulse", "filters-in-reverse", F.conv2d(impulse, filters.flip(0), padding=1, groups=4))
+wrong_value("impulse", "first-filter-for-all", F.conv2d(impulse, filters[:1].expand(4, 1, 3, 3), padding=1, groups=4))
+wrong_value("impulse", "nothing-done", impulse)
+wrong_value("mix", "two-letters-for-one-axis", torch.einsum("oi,chw->ohw", mix, picture))
+wrong_value("mix", "channels-in-the-middle", mix @ picture.reshape(2, 3, 2))
+wrong_value("mix", "mixture-reversed", torch.einsum("oi,ihw->ohw", mix.flip(1), picture))
+wrong_value("mix", "signs-lost", (mix.abs() @ picture.flatten(1)).view(2, 2, 2))

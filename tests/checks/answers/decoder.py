@@ -214,6 +214,12 @@ class ReluBehindTheProjections(Head):
 
 
 @wrong("mlp_decoder", "differs-in-eval")
+class LargerInTraining(Head):
+    def end(self, x):
+        return super().end(2 * x if self.training else x)
+
+
+@wrong("mlp_decoder", "norm-inside")
 class Normalised(Head):
     def last(self, dims, width, classes):
         fuse, classify = super().last(dims, width, classes)
@@ -223,7 +229,7 @@ class Normalised(Head):
 @wrong("mlp_decoder", "not-deterministic")
 class Dropped(Head):
     def end(self, x):
-        return self.classify(F.dropout2d(self.fuse(x), 0.1, self.training))
+        return self.classify(F.dropout2d(self.fuse(x), 0.5, self.training))
 
 
 @wrong("mlp_decoder", "map-ignored")
@@ -439,7 +445,7 @@ right_value(
 )
 right_value("decoder-macs", "NumPy", {name: np.float64(value) for name, value in SHARES.items()})
 for kind, entry, value in [
-    ("one-map-only", "B0, fuse", PLACES * 256 * 256),
+    ("a-quarter", "B0, fuse", PLACES * 256 * 256),
     ("places-of-the-image", "B0, fuse", 512 * 512 * 1024 * 256),
     ("places-forgotten", "B0, fuse", 1024 * 256),
     ("unprojected", "B0, fuse", PLACES * 512 * 256),
@@ -821,3 +827,338 @@ def bias_from_the_left(project, fuse):
     pieces = fuse.weight.flatten(1).chunk(4, 1)[::-1]
     own = 0 if fuse.bias is None else fuse.bias
     return collapsed(project, fuse, bias=sum(layer.bias @ piece for piece, layer in zip(pieces, project)) + own)
+
+
+# What an adversary tried ----------------------------------------------------------------------------------------------
+
+for kind, value in [
+    ("rows-copied", large(small.repeat_interleave(2, 2), (4, 6))),
+    ("columns-copied", large(small.repeat_interleave(3, 3), (4, 6))),
+    ("continued-outside", [[[[r + c for c in (-2.0, 0, 2, 4, 6, 8)] for r in (-3, 3, 9, 15)]]]),
+    ("equal-steps", [[[[r + c for c in range(6)] for r in (0, 4, 8, 12)]]]),
+    ("in-two-steps", large(large(small, (4, 4)), (4, 6))),
+    ("one-mean", torch.full((1, 1, 4, 6), 9.0)),
+    ("turned-over", F.interpolate(small, size=(6, 4), mode="bilinear").mT),
+    ("in-one-corner", F.pad(small, (0, 4, 0, 2))),
+]:
+    wrong_value("enlarge", kind, value)
+for kind, value in [
+    ("second-best", scores.topk(2, 1).indices[:, 1]),
+    ("ranked", scores.argsort(1)),
+    ("marks", (scores >= scores.amax(1, keepdim=True)).long()),
+    ("marks", scores.softmax(1).round()),
+]:
+    wrong_value("classes", kind, value)
+
+
+@wrong("mlp_decoder", "wrong-gradient")
+class LastMapDetached(Head):
+    def forward(self, maps):
+        return super().forward([*maps[:3], maps[3].detach()])
+
+
+@wrong("mlp_decoder", "wrong-gradient")
+class FirstMapDetached(Numbered):
+    def forward(self, maps):
+        return super().forward([maps[0].detach(), *maps[1:]])
+
+
+@wrong("mlp_decoder", "factor-rounded")
+class FactorsOfSizes(Head):
+    def enlarge(self, x, first):
+        return F.interpolate(x, scale_factor=tuple(n / m for n, m in zip(first.shape[2:], x.shape[2:])))
+
+
+@right("mlp_decoder", "nearest by rounding down a grid of places")
+class Gathered(Head):
+    def enlarge(self, x, first):
+        for axis in (2, 3):
+            places = torch.arange(first.shape[axis]) * (x.shape[axis] / first.shape[axis])
+            x = x.index_select(axis, places.float().floor().long())
+        return x
+
+
+@wrong("mlp_decoder", "batch-shorter")
+class OnePicture(Head):
+    def join(self, maps):
+        return super().join(maps)[:1]
+
+
+@wrong("mlp_decoder", "batch-shorter")
+class AsManyAsAtFirst(Head):
+    def join(self, maps):
+        self.pictures = getattr(self, "pictures", len(maps[0]))
+        return super().join(maps)[: self.pictures]
+
+
+@wrong("mlp_decoder", "keeps-state")
+class FirstSizeKept(Head):
+    def forward(self, maps):
+        self.first = getattr(self, "first", maps[0])
+        return self.end(self.join([self.enlarge(p(x), self.first) for p, x in zip(self.project, maps)]))
+
+
+@wrong("mlp_decoder", "norm-inside")
+class BatchNormInside(Head):
+    def last(self, dims, width, classes):
+        fuse, classify = super().last(dims, width, classes)
+        return nn.Sequential(fuse, nn.BatchNorm2d(width), nn.ReLU()), classify
+
+
+@wrong("mlp_decoder", "norm-inside")
+class LayerNormInside(Head):
+    def last(self, dims, width, classes):
+        fuse, classify = super().last(dims, width, classes)
+        return nn.Sequential(fuse, se.LayerNorm(width)), classify
+
+
+@wrong("mlp_decoder", "reshaped-not-moved")
+class TokensReshaped(Linears):
+    def forward(self, maps):
+        size, found = maps[0].shape[2:], []
+        for x, mlp in zip(maps, self.linear_c):
+            tokens = mlp(x.flatten(2).mT)
+            found.append(F.interpolate(tokens.reshape(len(x), -1, *x.shape[2:]), size=size).movedim(1, -1))
+        return self.linear_pred(self.linear_fuse(torch.cat(found, -1))).movedim(-1, 1)
+
+
+@wrong("mlp_decoder", "reshaped-not-moved")
+class MapsReshaped(Linears):
+    def forward(self, maps):
+        size, found = maps[0].shape[2:], []
+        for x, mlp in zip(maps, self.linear_c):
+            b, c, h, w = x.shape
+            found.append(F.interpolate(mlp(x.reshape(b, h, w, c)).movedim(-1, 1), size=size).movedim(1, -1))
+        return self.linear_pred(self.linear_fuse(torch.cat(found, -1))).movedim(-1, 1)
+
+
+@wrong("mlp_decoder", "looks-at-neighbours")
+class WideClassifier(Head):
+    def last(self, dims, width, classes):
+        return nn.Conv2d(4 * width, width, 1), nn.Conv2d(width, classes, 5, padding=2)
+
+
+@wrong("mlp_decoder", "enlarged-in-steps")
+class StageByStage(Head):
+    def forward(self, maps):
+        found = [project(x) for project, x in zip(self.project, maps)]
+        for i in (3, 2, 1):
+            found[i:] = [F.interpolate(x, size=maps[i - 1].shape[2:]) for x in found[i:]]
+        return self.end(self.join(found))
+
+
+@wrong("mlp_decoder", "cropped")
+class RepeatedAndCut(Head):
+    def enlarge(self, x, first):
+        for axis in (2, 3):
+            times = -(-first.shape[axis] // x.shape[axis])
+            x = x.repeat_interleave(times, axis).narrow(axis, 0, first.shape[axis])
+        return x
+
+
+@wrong("mlp_decoder", "bilinear")
+class LastMapBilinear(Head):
+    def forward(self, maps):
+        found = [self.enlarge(project(x), maps[0]) for project, x in zip(self.project, maps)]
+        return self.end(self.join([*found[:3], large(self.project[3](maps[3]), maps[0].shape[2:])]))
+
+
+@wrong("mlp_decoder", "interleaved")
+class Stacked(Head):
+    def join(self, maps):
+        return torch.stack(maps, dim=2).flatten(1, 2)
+
+
+@wrong("mlp_decoder", "concatenated-backwards")
+class FirstTwoExchanged(Head):
+    def join(self, maps):
+        return torch.cat([maps[1], maps[0], *maps[2:]], 1)
+
+
+@wrong("mlp_decoder", "added-beside-the-fuse")
+class SumOfMapsBeside(Head):
+    def end(self, x):
+        return self.classify(self.fuse(x) + sum(x.chunk(4, 1)))
+
+
+@wrong("mlp_decoder", "added-beside-the-fuse")
+class FirstMapBeside(Head):
+    def end(self, x):
+        return self.classify(self.fuse(x) + x.chunk(4, 1)[0])
+
+
+@wrong("mlp_decoder", "another-way-to-the-fuse")
+class MeanForTheFirstProjection(Head):
+    def forward(self, maps):
+        found = [self.enlarge(project(x), maps[0]) for project, x in zip(self.project, maps)]
+        return self.end(self.join([0 * found[0] + maps[0].mean(1, keepdim=True), *found[1:]]))
+
+
+@wrong("mlp_decoder", "fuse-width")
+class FuseKeepsAll(Head):
+    def last(self, dims, width, classes):
+        return nn.Conv2d(4 * width, 4 * width, 1), nn.Conv2d(4 * width, classes, 1)
+
+
+@wrong("mlp_decoder", "fuse-width")
+class FuseToTheClasses(Head):
+    def last(self, dims, width, classes):
+        return nn.Conv2d(4 * width, classes, 1), nn.Conv2d(classes, classes, 1)
+
+
+@wrong("mlp_decoder", "grouped")
+class FuseInGroups(Head):
+    def last(self, dims, width, classes):
+        return nn.Conv2d(4 * width, width, 1, groups=width), nn.Conv2d(width, classes, 1)
+
+
+for kind, entry, value in [
+    ("a-quarter", "B0, fuse", 64 * 64 * 1024 * 256),
+    ("bias-counted", "B0, projections", B0[0] + 4 * 256),
+    ("bias-counted", "B0, projections", decoder((33, 65, 161, 257), 256)[0]),
+    ("inverted", "B0, share of 8.4 billion", 8.4e9 / sum(B0)),
+    ("inverted", "B2, share of 62.4 billion", 1.48),
+    ("part-missing", "B0, share of 8.4 billion", (B0[0] + B0[2]) / 8.4e9),
+    ("part-missing", "B0, share of 8.4 billion", (B0[1] + B0[2]) / 8.4e9),
+    ("part-missing", "B0, share of 8.4 billion", (B0[0] + B0[1]) / 8.4e9),
+    ("part-alone", "B2, share of 62.4 billion", B2[2] / 62.4e9),
+]:
+    wrong_value("decoder-macs", kind, SHARES | {entry: value}, f"{entry} {value:g} by an adversary")
+
+
+def of(change):
+    """A class map of scores that have been changed first."""
+    return lambda logits, size: large(change(logits), size).argmax(1)
+
+
+for kind, style, function in [
+    (
+        "factor-rounded",
+        "pair",
+        lambda x, size: large(x, None, scale_factor=(size[0] / x.shape[2], size[1] / x.shape[3])).argmax(1),
+    ),
+    ("one-factor-for-both", "rows", lambda x, size: large(x, None, scale_factor=size[0] / x.shape[2]).argmax(1)),
+    ("one-factor-for-both", "columns", lambda x, size: large(x, None, scale_factor=size[1] / x.shape[3]).argmax(1)),
+    ("type-too-small", "int8", lambda x, size: enlarged(x, size).to(torch.int8)),
+    ("marks-enlarged", "one-hot", of(lambda x: F.one_hot(x.argmax(1), x.shape[1]).movedim(-1, 1).double())),
+    ("class-left-out", "without class 0", of(lambda x: x[:, 1:])),
+    ("class-left-out", "clamped", lambda x, size: enlarged(x, size).clamp(max=x.shape[1] - 2)),
+    ("scores-changed", "exp", of(torch.exp)),
+    ("scores-changed", "relu", of(torch.relu)),
+    ("scores-changed", "length one", of(F.normalize)),
+    ("scores-changed", "centred", of(lambda x: x - x.mean((2, 3), keepdim=True))),
+    ("scores-rounded", "half precision", of(lambda x: x.half().double())),
+    ("one-picture-only", "first of the batch", lambda x, size: enlarged(x, size)[0]),
+    ("one-picture-only", "first logits", lambda x, size: enlarged(x[:1], size)),
+    ("enlarged-twice", "then copied", lambda x, size: large(large(x, None, scale_factor=4), size, "nearest").argmax(1)),
+    (
+        "enlarged-by-copying",
+        "columns copied",
+        lambda x, size: F.interpolate(large(x, (size[0], x.shape[3])), size).argmax(1),
+    ),
+]:
+    wrong_value("class_map", kind, function, style)
+
+
+@right("class_map", "bytes, which count to 255")
+def in_bytes(logits, size):
+    return enlarged(logits, size).to(torch.uint8)
+
+
+def without_graph(change):
+    """The right answer, changed."""
+
+    @torch.no_grad()
+    def answer(project, fuse):
+        return change(*collapsed(project, fuse))
+
+    return answer
+
+
+for kind, style, change in [
+    ("bias-with-more-axes", "column", lambda M, b: (M, b[:, None])),
+    ("bias-with-more-axes", "row", lambda M, b: (M, b[None])),
+    ("bias-with-more-axes", "map", lambda M, b: (M, b[None, :, None, None])),
+    ("wrong-dtype", "bias in float32", lambda M, b: (M, b.float())),
+    ("relu-applied", "matrices", lambda M, b: ([one.relu() for one in M], b)),
+    ("relu-applied", "bias", lambda M, b: (M, b.relu())),
+]:
+    wrong_value("collapse_head", kind, without_graph(change), style)
+
+
+@wrong("collapse_head", "relu-applied")
+def relu_behind_the_projections(project, fuse):
+    pieces = fuse.weight.detach().flatten(1).chunk(4, 1)[::-1]
+    own = 0 if fuse.bias is None else fuse.bias
+    return collapsed(project, fuse, bias=sum(piece @ p.bias.relu() for piece, p in zip(pieces, project)) + own)
+
+
+@wrong("collapse_head", "bias-of-one-map")
+def constant_of_the_first_map(project, fuse):
+    own = 0 if fuse.bias is None else fuse.bias
+    return collapsed(project, fuse, bias=flat(fuse).chunk(4, 1)[-1] @ project[0].bias + own)
+
+
+@wrong("collapse_head", "piece-width-written-down")
+def eight_columns(project, fuse):
+    return collapsed(project, fuse, pieces=flat(fuse).split(8, dim=1)[::-1])
+
+
+@wrong("collapse_head", "pieces-in-the-other-order")
+def two_pieces_exchanged(project, fuse):
+    first, second, third, last = flat(fuse).chunk(4, 1)
+    return collapsed(project, fuse, pieces=(last, second, third, first))
+
+
+@wrong("mlp_decoder", "bias-otherwise")
+class BiasesAddedAgain(Head):
+    def enlarge(self, x, first):
+        return super().enlarge(x + self.project[0].bias[:, None, None], first)
+
+
+@wrong("mlp_decoder", "mean-taken-away")
+class Centred(Head):
+    def enlarge(self, x, first):
+        return super().enlarge(x - x.mean((2, 3), keepdim=True), first)
+
+
+@wrong("mlp_decoder", "close-but-not-equal")
+class EnlargedInSinglePrecision(Head):
+    def enlarge(self, x, first):
+        return super().enlarge(x.float(), first).to(x.dtype)
+
+
+wrong_value("class_map", "second-best", lambda x, size: large(x, size).topk(2, 1).indices[:, 1], "of two")
+wrong_value("class_map", "classes-renamed", of(lambda x: x.flip(1)), "counted backwards")
+
+
+@wrong("collapse_head", "frozen")
+def freezes(project, fuse):
+    for layer in (*project, fuse):
+        layer.requires_grad_(False)
+    return collapsed(project, fuse)
+
+
+@wrong("collapse_head", "changes-the-layers")
+def takes_the_bias_away(project, fuse):
+    result = collapsed(project, fuse)
+    fuse.bias = None
+    return result
+
+
+@wrong("collapse_head", "close-but-not-equal")
+def multiplied_in_single_precision(project, fuse):
+    matrices, bias = collapsed(project, fuse)
+    return [M.float().double() for M in matrices], bias
+
+
+@wrong("collapse_head", "bias-counted-otherwise")
+def fuse_bias_subtracted(project, fuse):
+    matrices, bias = collapsed(project, fuse)
+    return matrices, bias if fuse.bias is None else bias - 2 * fuse.bias
+
+
+@wrong("collapse_head", "bias-left-out")
+def first_constant_forgotten(project, fuse):
+    matrices, bias = collapsed(project, fuse)
+    return matrices, bias - flat(fuse).chunk(4, 1)[-1] @ project[0].bias

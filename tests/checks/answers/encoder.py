@@ -8,6 +8,7 @@ import math
 import numpy as np
 import torch
 import torch.nn.functional as F
+import torch.utils.checkpoint
 from catalogue import right, right_value, wrong, wrong_value
 from einops import rearrange
 from torch import nn
@@ -1002,6 +1003,7 @@ wrong_value("encoder_loop", "not-callable", [1, 2])
 FAULTS = {"A": "shared block", "B": "none", "C": "in place", "D": "plain list", "E": "no residual"}
 right_value("stages", "words", FAULTS)
 right_value("stages", "capitals", {letter: fault.title() for letter, fault in FAULTS.items()})
+right_value("stages", "hyphens", {letter: fault.replace(" ", "-") for letter, fault in FAULTS.items()})
 right_value("stages", "another order", dict(reversed(FAULTS.items())))
 for kind, letter, word in [
     ("not-the-shared-block", "A", "none"),
@@ -1036,7 +1038,7 @@ wrong_value("steps", "out-before-in", list(zip(widths[1:], widths[:-1])))
 wrong_value("steps", "every-second", list(zip(widths[::2], widths[1::2])))
 wrong_value("steps", "two-long-rows", [widths[:-1], widths[1:]])
 wrong_value("steps", "last-left-out", list(zip(widths[:-2], widths[1:-1])))
-wrong_value("steps", "wrong-type", zip(widths, widths[1:]), "not unrolled")
+right_value("steps", "a zip that is not unrolled", zip(widths, widths[1:]))
 wrong_value("steps", "all-from-the-image", [(3, width) for width in widths[1:]])
 
 # A second round -------------------------------------------------------------------------------------------------------
@@ -1143,3 +1145,248 @@ class InAnotherOrder(Lazy):
         super().__init__(channels, dims, num_layers, block)
         for embedding in self.embeddings:
             embedding.stride, embedding.padding = embedding.padding, embedding.stride
+
+
+# What an adversary tried ----------------------------------------------------------------------------------------------
+
+for kind, rule in [
+    ("single-window", lambda n, kernel, stride, padding: max(2, by_division(n, kernel, stride, padding))),
+    (
+        "single-window",
+        lambda n, kernel, stride, padding: by_division(n, kernel, stride, padding) * (n + 2 * padding != kernel),
+    ),
+    (
+        "steps-wider-than-windows",
+        lambda n, kernel, stride, padding: (n + 2 * padding - kernel) // min(stride, kernel) + 1,
+    ),
+    ("wide-border", lambda n, kernel, stride, padding: by_division(n, kernel, stride, min(padding, kernel // 2))),
+    (
+        "window-of-one",
+        lambda n, kernel, stride, padding: walked(n, kernel, stride, padding) if kernel > 1 else n // stride,
+    ),
+    ("windows-side-by-side", lambda n, kernel, stride, padding: (n + 2 * padding) // max(kernel, stride)),
+    ("special-case", lambda n, kernel, stride, padding: (n - 1) // stride + 1 if padding else n // stride),
+]:
+    wrong_value("out_size", kind, rule, f"{kind} {rule.__code__.co_firstlineno}")
+
+
+@right("embed", "NumPy's strides in a loop over pictures")
+def a_picture_at_a_time(x, weight, bias, stride, padding):
+    pictures = [F.unfold(picture[None], weight.shape[-1], stride=stride, padding=padding)[0] for picture in x]
+    y = torch.stack([torch.addmm(bias[:, None], weight.flatten(1), columns) for columns in pictures])
+    return y.unflatten(2, sizes(x, weight, stride, padding))
+
+
+@wrong("embed", "close-but-not-equal")
+def multiplied_in_single_precision(x, weight, bias, stride, padding):
+    plain = embedded(x.float(), weight.float(), torch.zeros(len(bias)), stride, padding)
+    return plain.to(x.dtype) + bias[:, None, None]
+
+
+@wrong("embed", "columns-reshaped")
+def rows_by_reshaping(x, weight, bias, stride, padding):
+    columns = F.unfold(x, weight.shape[-1], stride=stride, padding=padding)
+    tokens = columns.reshape(len(x), -1, columns.shape[1])
+    return rearrange(
+        F.linear(tokens, weight.flatten(1), bias), "b (h w) o -> b o h w", h=sizes(x, weight, stride, padding)[0]
+    )
+
+
+@wrong("embed", "channels-left-last")
+def bias_behind_the_reshape(x, weight, bias, stride, padding):
+    columns = F.unfold(x, weight.shape[-1], stride=stride, padding=padding)
+    y = (columns.mT @ weight.flatten(1).T).reshape(len(x), len(weight), -1) + bias[:, None]
+    return y.unflatten(2, sizes(x, weight, stride, padding))
+
+
+@wrong("embed", "not-linear")
+def activated(x, weight, bias, stride, padding):
+    return embedded(x, weight, bias, stride, padding).relu()
+
+
+@wrong("embed", "not-linear")
+def of_absolute_values(x, weight, bias, stride, padding):
+    return embedded(x.abs(), weight, bias, stride, padding)
+
+
+@wrong("embed", "bias-otherwise")
+def half_the_bias(x, weight, bias, stride, padding):
+    return embedded(x, weight, bias / len(x), stride, padding)
+
+
+@wrong("embed", "channels-alike")
+def mean_over_the_channels(x, weight, bias, stride, padding):
+    return embedded(x, weight.mean(1, keepdim=True).expand_as(weight), bias, stride, padding)
+
+
+@wrong("embed", "patches-do-not-overlap")
+def as_far_as_wide(x, weight, bias, stride, padding):
+    return embedded(x, weight, bias, weight.shape[-1], padding)
+
+
+@wrong("embed", "rows-miscounted")
+def one_row_less(x, weight, bias, stride, padding):
+    y = embedded(x, weight, bias, stride, padding)
+    return rearrange(y, "b c h w -> b c (h w)").unflatten(2, (y.shape[2] - 1, -1))
+
+
+@wrong("embed", "stride-forgotten")
+def rows_by_the_stride(x, weight, bias, stride, padding):
+    return embedded(x, weight, bias, 1, padding).flatten(2).unflatten(2, (sizes(x, weight, stride, padding)[0], -1))
+
+
+@wrong("encoder_loop", "wrong-gradient")
+class DetachedResidual(Nested):
+    def work(self, x, attention, feed_forward):
+        x = attention(x) + x.detach()
+        return feed_forward(x) + x
+
+
+@wrong("encoder_loop", "wrong-gradient")
+class DetachedResiduals(Nested):
+    def work(self, x, attention, feed_forward):
+        x = attention(x) + x.detach()
+        return feed_forward(x) + x.detach()
+
+
+@wrong("encoder_loop", "no-gradient")
+class DetachedBranch(Nested):
+    def work(self, x, attention, feed_forward):
+        x = attention(x.detach()) + x
+        return feed_forward(x) + x
+
+
+@wrong("encoder_loop", "grouped")
+class Grouped(Nested):
+    def embedding(self, dim_in, dim_out, *patch):
+        return nn.Conv2d(dim_in, dim_out, *patch, groups=math.gcd(dim_in, dim_out))
+
+
+@wrong("encoder_loop", "grouped")
+class GroupedWhereItDivides(Nested):
+    def embedding(self, dim_in, dim_out, *patch):
+        return nn.Conv2d(dim_in, dim_out, *patch, groups=1 if dim_out % dim_in else dim_in)
+
+
+@wrong("encoder_loop", "no-block-at-all")
+class AtLeastOne(Nested):
+    def blocks(self, dim, depth, block):
+        return super().blocks(dim, max(1, depth), block)
+
+
+@wrong("encoder_loop", "no-block-at-all")
+class FirstBlockApart(Nested):
+    def stage(self, x, blocks):
+        return super().stage(self.work(x, *blocks[0]), blocks[1:])
+
+
+@right("encoder_loop", "one norm-free list of branches a stage, clones kept")
+class Clones(Nested):
+    def stage(self, x, blocks):
+        for branch in (branch for both in blocks for branch in both):
+            x = torch.add(branch(x.clone()), x)
+        return x
+
+    def forward(self, image):
+        return [x.clone() for x in super().forward(image)]
+
+
+@wrong("encoder_loop", "keeps-state")
+class ListKept(Nested):
+    def forward(self, image):
+        self.maps = [*getattr(self, "maps", []), *super().forward(image)]
+        return self.maps
+
+
+@wrong("encoder_loop", "one-picture-only")
+class OnePicture(Nested):
+    def forward(self, image):
+        return super().forward(image[:1])
+
+
+@wrong("encoder_loop", "image-made-smaller")
+class ResizedImage(Nested):
+    def forward(self, image):
+        return super().forward(F.interpolate(image, size=[n // 32 * 32 for n in image.shape[2:]]))
+
+
+@wrong("encoder_loop", "image-made-smaller")
+class EvenSides(Lazy):
+    def given(self, x):
+        return x[:, :, : x.shape[2] // 2 * 2, : x.shape[3] // 2 * 2]
+
+
+@wrong("encoder_loop", "changed-behind-the-blocks")
+class CroppedMaps(Nested):
+    def forward(self, image):
+        height, width = image.shape[2:]
+        return [x[:, :, : height // 2**k, : width // 2**k] for k, x in enumerate(super().forward(image), 2)]
+
+
+@wrong("encoder_loop", "width-fixed")
+class ThreeChannels(Nested):
+    def __init__(self, channels, dims, num_layers, block):
+        super().__init__(3, dims, num_layers, block)
+
+
+wrong_value(
+    "encoder_loop",
+    "kernel-and-stride-exchanged",
+    type("Patched", (Nested,), {"patches": ((4, 7, 3), *PATCHES[1:])}),
+    "in the first stage",
+)
+
+right_value("steps", "a generator", (pair for pair in zip(widths, widths[1:])))
+wrong_value("steps", "a-fifth-row", list(zip(widths, (*widths[1:], 256))), "last repeated")
+wrong_value("steps", "a-fifth-row", list(zip(widths, (*widths[1:], 3))), "round in a circle")
+wrong_value("steps", "in-equals-out", [(width, width) for width in widths[1:]])
+wrong_value("steps", "image-to-image", [(3, width) for width in widths[:-1]])
+wrong_value("steps", "wrong-type", [(str(a), str(b)) for a, b in zip(widths, widths[1:])], "words")
+
+
+@wrong("out_size", "special-case")
+def rounded_up_for_half_a_border(n, kernel, stride, padding):
+    return -(-n // stride) if padding == kernel // 2 else by_division(n, kernel, stride, padding)
+
+
+@wrong("embed", "weights-scaled")
+def means_over_windows(x, weight, bias, stride, padding):
+    return embedded(x, weight / weight.shape[-1], bias, stride, padding)
+
+
+@wrong("embed", "weights-changed")
+def shares_of_weights(x, weight, bias, stride, padding):
+    return embedded(x, weight, bias, stride, padding, weight.flatten(1).softmax(1))
+
+
+@wrong("encoder_loop", "no-gradient")
+class DetachedBetweenStages(Lazy):
+    def given(self, x):
+        return x.detach() if x.shape[1] > 3 else x
+
+
+@wrong("encoder_loop", "close-but-not-equal")
+class SinglePrecisionOnTheWay(Lazy):
+    def given(self, x):
+        return x.float().to(x.dtype)
+
+
+@wrong("encoder_loop", "wrong-gradient")
+class HalfTheResidualDetached(Nested):
+    def work(self, x, attention, feed_forward):
+        x = attention(x) + x
+        return feed_forward(x) + 0.5 * x + 0.5 * x.detach()
+
+
+@wrong("encoder_loop", "image-padded")
+class AlwaysTheSameSize(Nested):
+    def forward(self, image):
+        return super().forward(F.interpolate(image, size=(224, 224)))
+
+
+@right("encoder_loop", "checkpoints")
+class Checkpointed(Nested):
+    def work(self, x, *branches):
+        for branch in branches:
+            x = x + torch.utils.checkpoint.checkpoint(branch, x, use_reentrant=False)
+        return x

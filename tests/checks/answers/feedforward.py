@@ -165,7 +165,7 @@ variant(
     ),
 )
 variant(
-    "mixes-pictures",
+    "norm-inside",
     "BatchNorm",
     middle=lambda s, h: (nn.Conv2d(h, h, 3, padding=1, groups=h), nn.Sequential(nn.Conv2d(h, h, 1), nn.BatchNorm2d(h))),
 )
@@ -613,8 +613,270 @@ def back_by_columns(tokens, height, width, widen, mix, narrow):
     return narrow(F.gelu(rearrange(t, "b c h w -> b (w h) c")))
 
 
-@wrong("mix_on_tokens", "bias-of-the-mix-forgotten")
+@wrong("mix_on_tokens", "bias-forgotten")
 def without_its_bias(tokens, height, width, widen, mix, narrow):
     t = rearrange(widen(tokens), "b (h w) c -> b c h w", h=height)
     t = F.conv2d(t, mix.weight, padding=1, groups=t.shape[1])
     return narrow(F.gelu(rearrange(t, "b c h w -> b (h w) c")))
+
+
+# What an adversary tried ----------------------------------------------------------------------------------------------
+
+corners = F.conv2d(ones, window, padding=1)
+wrong_value("blank", "corners-of-five", torch.where(corners == 4, 5, corners))
+wrong_value("blank", "corners-of-six", torch.where(corners == 4, 6, corners))
+wrong_value("blank", "cross", [[[[3, 4, 4, 4, 3], [4, 5, 5, 5, 4], [4, 5, 5, 5, 4], [3, 4, 4, 4, 3]]]])
+wrong_value("blank", "dilated", F.conv2d(ones, window, padding=2, dilation=2))
+
+variant("changes-input", "RectifiesItsInput", **forward(lambda s, x: Parts.forward(s, x.relu_())))
+variant("gelu-twice", "ReluInFront", **forward(lambda s, x: Parts.forward(s, F.relu(x))))
+variant("gelu-twice", "ReluAtTheEnd", **forward(lambda s, x: F.relu(Parts.forward(s, x))))
+variant("tokens-not-turned", "There", look=lambda s, t: Parts.look(s, t.flatten(2).mT.reshape(t.shape)))
+variant("tokens-not-turned", "Back", look=lambda s, t: Parts.look(s, t).reshape(len(t), -1, s.h).mT.reshape(t.shape))
+variant(
+    "padded-too-early",
+    "NarrowMapPadded",
+    middle=lambda s, h: (nn.Conv2d(h, h, 3, groups=h), nn.Conv2d(h, h, 1)),
+    **forward(lambda s, x: Parts.forward(s, F.pad(x, (1, 1, 1, 1)))),
+)
+variant("norm-inside", "NormInForward", **forward(lambda s, x: Parts.forward(s, se.LayerNorm(x.shape[1])(x))))
+variant(
+    "norm-inside",
+    "NormOfTheMiddle",
+    look=lambda s, t: Parts.look(s, F.layer_norm(t.movedim(1, -1), (s.h,)).movedim(-1, 1)),
+)
+variant(
+    "second-window",
+    "SeparableTwice",
+    middle=lambda s, h: (nn.Conv2d(h, h, 3, padding=1, groups=h), nn.Sequential(nn.Conv2d(h, h, 1), separable(h))),
+)
+variant(
+    "second-window",
+    "DepthwiseTwice",
+    middle=lambda s, h: (nn.Sequential(depthwise(h), depthwise(h)), nn.Conv2d(h, h, 1)),
+)
+variant("wrong-gradient", "HalfCut", act=lambda s, t: F.gelu(0.5 * (t + t.detach())))
+
+
+def depthwise(h):
+    return nn.Conv2d(h, h, 3, padding=1, groups=h)
+
+
+def separable(h):
+    return nn.Sequential(depthwise(h), nn.Conv2d(h, h, 1))
+
+
+@wrong("mix_feed_forward", "keeps-state")
+class FirstHeight(Parts):
+    def look(self, t):
+        self.height = getattr(self, "height", t.shape[2])
+        return super().look(t.flatten(2).unflatten(2, (self.height, -1))).view(t.shape)
+
+
+@right("mix_feed_forward", "the border added to the wide map")
+class WideMapPadded(Parts):
+    def middle(self, h):
+        return nn.Conv2d(h, h, 3, groups=h), nn.Conv2d(h, h, 1)
+
+    def look(self, t):
+        return super().look(F.pad(t, (1, 1, 1, 1)))
+
+
+tokens_of(
+    "changes-input",
+    rectified=lambda t, *rest: on_tokens(t.relu_(), *rest),
+    made_positive=lambda t, *rest: on_tokens(t.abs_(), *rest),
+    centred=lambda t, *rest: on_tokens(t.sub_(t.mean(-1, keepdim=True)), *rest),
+    sorted_in_place=lambda t, *rest: on_tokens(t.copy_(t.clone().sort(1).values), *rest),
+    doubled=lambda t, *rest: on_tokens(t.mul_(2) / 2, *rest),
+    one_more=lambda t, *rest: on_tokens(t.add_(1), *rest),
+    zeroed=lambda t, *rest: on_tokens(t.zero_(), *rest),
+)
+tokens_of(
+    "changes-the-layers",
+    frozen=lambda t, h, w, a, m, b: on_tokens(t, h, w, a, m.requires_grad_(False), b),
+    written=lambda t, h, w, a, m, b: on_tokens(t, h, w, a, m, b) + 0 * b.bias.data.mul_(2),
+)
+tokens_of("size-written-down", four=lambda t, h, w, *layers: on_tokens(t, 4, w, *layers))
+tokens_of(
+    "map-turned",
+    on_its_side=lambda t, h, w, a, m, b: b(
+        F.gelu(rearrange(m(rearrange(a(t), "b (h w) c -> b c w h", h=h)), "b c w h -> b (h w) c"))
+    ),
+)
+tokens_of(
+    "bias-forgotten",
+    of_the_first=lambda t, h, w, a, m, b: on_tokens(t, h, w, lambda t: t @ a.weight.T, m, b),
+    of_the_last=lambda t, h, w, a, m, b: on_tokens(t, h, w, a, m, lambda t: t @ b.weight.T),
+    of_both=lambda t, h, w, a, m, b: on_tokens(t, h, w, lambda t: t @ a.weight.T, m, lambda t: t @ b.weight.T),
+)
+tokens_of("mixed-twice", again=lambda t, h, w, a, m, b: on_tokens(t, h, w, a, lambda t: m(m(t)), b))
+tokens_of(
+    "norm-inside",
+    in_front=lambda t, *rest: on_tokens(F.layer_norm(t, t.shape[-1:]), *rest),
+    behind=lambda t, *rest: F.layer_norm(on_tokens(t, *rest), t.shape[-1:]),
+    wide=lambda t, h, w, a, m, b: on_tokens(t, h, w, lambda t: F.layer_norm(a(t), (8,)), m, b),
+)
+tokens_of(
+    "padding-missing",
+    weights_alone=lambda t, h, w, a, m, b: on_tokens(t, h, w, a, lambda t: F.conv2d(t, m.weight, m.bias, groups=8), b),
+)
+tokens_of(
+    "wrong-gradient",
+    half_cut=lambda t, h, w, a, m, b: on_tokens(t, h, w, lambda t: 0.5 * (a(t) + a(t).detach()), m, b),
+)
+tokens_of(
+    "no-gradient",
+    weights_cut=lambda t, h, w, a, m, b: on_tokens(t, h, w, lambda t: F.linear(t, a.weight.detach(), a.bias), m, b),
+)
+
+
+def of_parts(x, widen, depthwise, narrow, parts, *, step=torch.add, start=None):
+    """The sum over the given slices of the hidden channels, with what is changed in a step."""
+    result = narrow.bias[:, None, None] if start is None else start
+    for part in parts:
+        t = F.conv2d(x, widen.weight[part], widen.bias[part])
+        t = F.conv2d(t, depthwise.weight[part], depthwise.bias[part], padding=1, groups=t.shape[1])
+        result = step(result, F.conv2d(F.gelu(t), narrow.weight[:, part]))
+    return result
+
+
+def inside(i, x):
+    """1 for each of three rows around row i that the map has, 0 beyond its border."""
+    rows = torch.arange(i - 1, i + 2)
+    return ((rows >= 0) & (rows < x.shape[2])).to(x.dtype)[:, None]
+
+
+def parts_of(h, size):
+    return [slice(start, start + size) for start in range(0, h, size)]
+
+
+slices("changes-input", rectified=lambda x, a, d, b, size: in_slices(x.data.relu_(), a, d, b, size))
+slices(
+    "size-ignored",
+    twice=lambda x, a, d, b, size: in_slices(x, a, d, b, 2 * size),
+    nearly_twice=lambda x, a, d, b, size: in_slices(x, a, d, b, 2 * size - 1),
+    one_more=lambda x, a, d, b, size: in_slices(x, a, d, b, size + 1),
+)
+slices(
+    "size-ignored",
+    row_by_row=lambda x, a, d, b, size: torch.cat(
+        [
+            b(F.gelu(F.conv2d(F.pad(a(rows), (1, 1)) * inside(i, x), d.weight, d.bias, groups=d.groups)))
+            for i, rows in enumerate(F.pad(x, (0, 0, 1, 1)).unfold(2, 3, 1).movedim(-1, 3).unbind(2))
+        ],
+        2,
+    ),
+)
+slices(
+    "one-slice-only",
+    overwritten=lambda x, a, d, b, size: of_parts(x, a, d, b, parts_of(14, size), step=lambda old, new: new),
+)
+slices(
+    "channels-lost",
+    end_too_early=lambda x, a, d, b, size: of_parts(
+        x, a, d, b, [slice(i, i + max(size - 1, 1)) for i in range(0, a.out_channels, size)]
+    ),
+)
+slices(
+    "channels-twice",
+    end_too_late=lambda x, a, d, b, size: of_parts(
+        x, a, d, b, [slice(i, i + size + 1) for i in range(0, a.out_channels, size)]
+    ),
+    last_begins_earlier=lambda x, a, d, b, size: of_parts(
+        x, a, d, b, [slice(min(i, 14 - size), min(i, 14 - size) + size) for i in range(0, 14, size)]
+    ),
+)
+slices(
+    "later-channels-lost",
+    as_many_as_go_in=lambda x, a, d, b, size: of_parts(x, a, d, b, parts_of(x.shape[1], size)),
+)
+slices("bias-of-each-slice", once_more=lambda x, a, d, b, size: in_slices(x, a, d, b, size, each=True))
+slices("not-a-number", divided=lambda x, a, d, b, size: in_slices(x, a, d, b, size) + (0 * x[:1]) / 0 * (x > 1))
+slices("scaled-by-constant", doubled=lambda x, a, d, b, size: 2 * in_slices(x, a, d, b, size))
+slices("mean-for-sum", of_all=lambda x, a, d, b, size: in_slices(x, a, d, b, size) / -(-14 // size))
+slices(
+    "gelu-of-the-sum",
+    of_each_share=lambda x, a, d, b, size: of_slices(
+        x, (a, d, b), size, act=torch.clone, behind=lambda parts: sum(map(F.gelu, parts))
+    ),
+)
+
+
+@wrong("mix_in_slices", "changes-the-layers")
+def frozen(x, widen, depthwise, narrow, size):
+    for layer in (widen, depthwise, narrow):
+        layer.requires_grad_(False)
+    return in_slices(x, widen, depthwise, narrow, size)
+
+
+@wrong("mix_in_slices", "changes-the-layers")
+def regrouped(x, widen, depthwise, narrow, size):
+    result = narrow.bias[:, None, None]
+    for part in parts_of(widen.out_channels, size):
+        hidden = F.conv2d(x, widen.weight[part], widen.bias[part])
+        depthwise.groups = hidden.shape[1]
+        hidden = depthwise._conv_forward(hidden, depthwise.weight[part], depthwise.bias[part])
+        result = result + F.conv2d(F.gelu(hidden), narrow.weight[:, part])
+    return result
+
+
+right("mix_in_slices", "without gradients", remark=True)(torch.no_grad()(in_slices))
+
+
+@right("mix_in_slices", "F.unfold for the 3×3")
+def unfolded(x, widen, depthwise, narrow, size):
+    out = narrow.bias.view(1, -1, 1).repeat(len(x), 1, x.shape[2] * x.shape[3])
+    for i in range(0, narrow.in_channels, size):
+        j = min(i + size, narrow.in_channels)
+        h = torch.einsum("oi,bihw->bohw", widen.weight[i:j, :, 0, 0], x) + widen.bias[i:j, None, None]
+        u = F.unfold(h, 3, padding=1).unflatten(1, (j - i, 9))
+        h = torch.einsum("bckn,ck->bcn", u, depthwise.weight[i:j].flatten(1)) + depthwise.bias[i:j, None]
+        out = out + narrow.weight[:, i:j, 0, 0] @ F.gelu(h)
+    return out.view_as(x)
+
+
+@right("mix_in_slices", "windows as views")
+def windows(x, widen, depthwise, narrow, size):
+    out = narrow.bias[:, None, None].expand_as(x)
+    for i in range(0, narrow.in_channels, size):
+        h = F.conv2d(x, widen.weight[i : i + size], widen.bias[i : i + size])
+        seen = F.pad(h, (1, 1, 1, 1)).unfold(2, 3, 1).unfold(3, 3, 1)
+        h = torch.einsum("bchwij,cij->bchw", seen, depthwise.weight[i : i + size, 0])
+        h = F.gelu(h + depthwise.bias[i : i + size, None, None])
+        out = out + F.conv2d(h, narrow.weight[:, i : i + size])
+    return out
+
+
+@right("mix_in_slices", "the 3×3 as nine shifted maps, one channel at a time")
+def shifted(x, widen, depthwise, narrow, size):
+    result = torch.zeros_like(x) + narrow.bias.view(1, -1, 1, 1)
+    for i in range(widen.out_channels):
+        hidden = F.pad((widen.weight[i] * x).sum(1) + widen.bias[i], (1, 1, 1, 1))
+        looked = depthwise.bias[i].clone()
+        for row in range(3):
+            for column in range(3):
+                window = hidden[:, row : row + x.shape[2], column : column + x.shape[3]]
+                looked = looked + depthwise.weight[i, 0, row, column] * window
+        result = result + F.gelu(looked)[:, None] * narrow.weight[:, i]
+    return result
+
+
+@right("mix_in_slices", "layers made of the slices")
+def layers_of_slices(x, widen, depthwise, narrow, size):
+    result = torch.zeros_like(x)
+    for first in range(0, widen.out_channels, size):
+        n = min(size, widen.out_channels - first)
+        part = torch.arange(first, first + n)
+        hidden = torch.func.functional_call(
+            nn.utils.skip_init(nn.Conv2d, widen.in_channels, n, 1),
+            {"weight": widen.weight[part], "bias": widen.bias[part]},
+            (x,),
+        )
+        hidden = torch.func.functional_call(
+            nn.utils.skip_init(nn.Conv2d, n, n, 3, padding=1, groups=n),
+            {"weight": depthwise.weight[part], "bias": depthwise.bias[part]},
+            (hidden,),
+        )
+        result += F.conv2d(F.gelu(hidden), narrow.weight.index_select(1, part))
+    return result + narrow.bias.reshape(-1, 1, 1)

@@ -297,7 +297,7 @@ def little_inside(x):
     return (x.var(1, unbiased=False, keepdim=True) + 1e-12).sqrt()
 
 
-@wrong("deviation", "faint-pixels-moved")
+@wrong("deviation", "cut-off-below")
 def clamped(x):
     return x.var(1, unbiased=False, keepdim=True).clamp(min=1e-8).sqrt()
 
@@ -612,3 +612,251 @@ class OneInATuple(TwoBranches):
     def forward(self, x):
         x = x + self.a(self.n(x))
         return x + self.hidden[0](self.m(x))
+
+
+# What an adversary tried ----------------------------------------------------------------------------------------------
+
+norm("cancellation", var=lambda self, x: x.square().mean(1, keepdim=True) - self.mean(x).square())
+norm("cancellation", var=lambda self, x: (x.square().mean(1, keepdim=True) - self.mean(x).square()).clamp_min(0))
+norm("cancellation", var=lambda self, x: (x.square().mean(1, keepdim=True) - self.mean(x).square()).abs())
+norm("wrong-dtype", normal=lambda self, x: Norm.normal(self, x.float()))
+norm("eps-only-at-zero", normal=lambda self, x: (x - self.mean(x)) / where_zero(self.var(x).sqrt(), self.eps))
+made("sizes-fixed", own(shape=lambda dim: (1, dim, 8, 8)))
+
+
+def where_zero(std, eps):
+    return std.masked_fill(std == 0, eps)
+
+
+def remembers(self, x):
+    """The norm with the mean of the first map that it has seen."""
+    if "last" not in vars(self):
+        self.last = self.mean(x).detach()
+    return (x - self.last) / (self.var(x).sqrt() + self.eps)
+
+
+def reshaped_there(self, x):
+    b, c, h, w = x.shape
+    return Norm.normal(self, x.reshape(b, h * w, c).mT[..., None]).squeeze(-1).mT.reshape(b, c, h, w)
+
+
+def reshaped_and_moved_back(self, x):
+    b, c, h, w = x.shape
+    return Norm.normal(self, x.reshape(b, h * w, c).mT[..., None]).reshape(b, c, h, w)
+
+
+def reshaped_back(self, x):
+    return Norm.normal(self, x).permute(0, 2, 3, 1).reshape(x.shape)
+
+
+norm("keeps-state", normal=remembers)
+norm("axes-reshaped", normal=reshaped_there)
+norm("axes-reshaped", normal=reshaped_and_moved_back)
+norm("axes-reshaped", normal=reshaped_back)
+
+
+@wrong("layer_norm", "axes-reshaped")
+class PyTorchsReshaped(nn.LayerNorm):
+    def __init__(self, dim, eps=1e-5):
+        super().__init__(dim, eps)
+
+    def forward(self, x):
+        b, c, h, w = x.shape
+        return super().forward(x.reshape(b, h * w, c)).reshape(b, c, h, w)
+
+
+@right("layer_norm", "var_mean and addcmul", remark=True)
+class VarMean(Norm):
+    def forward(self, x):
+        variance, mean = torch.var_mean(x, 1, correction=0, keepdim=True)
+        return torch.addcmul(self.b, (x - mean) / (variance.sqrt() + self.eps), self.g)
+
+
+def threshold(bound):
+    def masked(x):
+        variance = x.var(1, unbiased=False, keepdim=True)
+        ordinary = variance > bound(x)
+        return torch.where(ordinary, torch.where(ordinary, variance, 1.0).sqrt(), 0.0)
+
+    return masked
+
+
+wrong_value("deviation", "faint-pixels-lost", threshold(lambda x: 1e-12), "below a millionth")
+wrong_value("deviation", "faint-pixels-lost", threshold(lambda x: 1e-14), "below a tenth of that")
+wrong_value("deviation", "faint-pixels-lost", threshold(lambda x: 1e-20), "far below")
+wrong_value("deviation", "faint-pixels-lost", threshold(lambda x: 1e-12 * x.square().mean(1, keepdim=True)), "relative")
+right_value("deviation", "a bound of zero", threshold(lambda x: 0.0))
+
+
+@wrong("deviation", "cut-off-below")
+def cut_off(x):
+    return x.var(1, unbiased=False, keepdim=True).clamp_min(1e-12).sqrt()
+
+
+@wrong("deviation", "cancellation")
+def from_moments(x):
+    variance = x.square().mean(1, keepdim=True) - x.mean(1, keepdim=True).square()
+    return torch.where(variance > 0, torch.where(variance > 0, variance, 1.0).sqrt(), 0.0)
+
+
+@right("deviation", "a gradient of its own")
+def own_gradient(x):
+    class Spread(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            std = x.var(1, unbiased=False, keepdim=True).sqrt()
+            ctx.save_for_backward(x, std)
+            return std
+
+        @staticmethod
+        def backward(ctx, gradient):
+            x, std = ctx.saved_tensors
+            slope = (x - x.mean(1, keepdim=True)) / (std * x.shape[1])
+            return gradient * torch.where(std > 0, slope, 0.0)
+
+    return Spread.apply(x)
+
+
+wired("wrong-gradient", lambda s, x: (y := x.detach() + s.a(s.n(x))) + s.f(s.m(y)))
+wired("wrong-gradient", lambda s, x: (y := x + s.a(s.n(x))).detach() + s.f(s.m(y)))
+wired("wrong-gradient", lambda s, x: (y := x + s.a(s.n(x.detach()))) + s.f(s.m(y)))
+wired("wrong-gradient", lambda s, x: (y := x + s.a(s.n(x))) + s.f(s.m(y.detach())))
+wired("subtracted", lambda s, x: (y := x + s.a(s.n(x))) - s.f(s.m(y)))
+wired("subtracted", lambda s, x: (y := x - s.a(s.n(x))) + s.f(s.m(y)))
+wired("second-branch-alone", lambda s, x: x + (y := s.a(s.n(x))) + s.f(s.m(y)))
+wired("post-norm", lambda s, x: (y := x + s.n(x + s.a(x))) + s.m(y + s.f(y)))
+wired("post-norm", lambda s, x: (y := x + s.n(x + s.a(x))) + s.f(s.m(y)))
+wired("post-norm", lambda s, x: (y := x + s.a(s.n(x))) + s.m(y + s.f(y)))
+wired("norm-behind-the-branch", lambda s, x: (y := x + s.n(s.a(x))) + s.f(s.m(y)))
+wired("norm-behind-the-branch", lambda s, x: (y := x + s.a(s.n(x))) + s.m(s.f(y)))
+wired("weights-in-forward", lambda s, x: (y := x + se.PreNorm(x.shape[1], s.a)(x)) + s.f(s.m(y)))
+
+
+def over_channels(x):
+    return F.layer_norm(x.movedim(1, -1), x.shape[1:2]).movedim(-1, 1)
+
+
+wired("norm-unused", lambda s, x: (y := x + s.a(over_channels(x))) + s.f(s.m(y)))
+wired("no-gradient", lambda s, x: (y := x + s.a(s.n(x)).detach()) + s.f(s.m(y)))
+
+
+@wrong("block", "norm-unused")
+class OneMore(TwoBranches):
+    def __init__(self, dim, attention, feed_forward):
+        super().__init__(dim, attention, feed_forward)
+        self.norm = se.LayerNorm(dim)
+
+
+@wrong("block", "too-many-norms")
+class NormsInFrontOfPreNorm(TwoNorms):
+    def __init__(self, dim, attention, feed_forward):
+        super().__init__(dim, attention, feed_forward)
+        self.norm1, self.norm2 = se.LayerNorm(dim), se.LayerNorm(dim)
+
+    def forward(self, x):
+        x = x + self.attention(self.norm1(x))
+        return x + self.feed_forward(self.norm2(x))
+
+
+@wrong("block", "too-many-norms")
+class PreNormInPreNorm(WithPreNorm):
+    def __init__(self, dim, attention, feed_forward):
+        super().__init__(dim, se.PreNorm(dim, attention), feed_forward)
+
+
+@wrong("block", "too-many-norms")
+class Scaled(TwoBranches):
+    def __init__(self, dim, attention, feed_forward):
+        super().__init__(dim, attention, feed_forward)
+        self.scale = nn.Parameter(torch.ones(dim, 1, 1))
+
+    def forward(self, x):
+        x = x + self.scale * self.a(self.n(x))
+        return x + self.f(self.m(x))
+
+
+@wrong("block", "norm-without-weights")
+class Bare(nn.Module):
+    def __init__(self, dim, attention, feed_forward):
+        super().__init__()
+        self.a, self.f = attention, feed_forward
+
+    def forward(self, x):
+        x = x + self.a(over_channels(x))
+        return x + self.f(over_channels(x))
+
+
+@wrong("block", "norm-without-weights")
+class BareOnce(TwoBranches):
+    def __init__(self, dim, attention, feed_forward):
+        super().__init__(dim, attention, feed_forward)
+        del self.n
+
+    def forward(self, x):
+        x = x + self.a(over_channels(x))
+        return x + self.f(self.m(x))
+
+
+class OtherNorms(nn.Module):
+    """The right wiring, with other norms."""
+
+    def norms(self, dim):
+        return se.LayerNorm(dim), se.LayerNorm(dim)
+
+    def __init__(self, dim, attention, feed_forward):
+        super().__init__()
+        first, second = self.norms(dim)
+        self.branches = nn.ModuleList([nn.Sequential(first, attention), nn.Sequential(second, feed_forward)])
+
+    forward = WithPreNorm.forward
+
+
+@wrong("block", "eps-large")
+class AThousandth(OtherNorms):
+    def norms(self, dim):
+        return se.LayerNorm(dim, eps=1e-3), se.LayerNorm(dim)
+
+
+@wrong("block", "eps-large")
+class AHundredth(OtherNorms):
+    def norms(self, dim):
+        return se.LayerNorm(dim, eps=1e-2), se.LayerNorm(dim)
+
+
+@wrong("block", "eps-large")
+class TwoHundredths(OtherNorms):
+    def norms(self, dim):
+        return se.LayerNorm(dim, eps=1e-2), se.LayerNorm(dim, eps=1e-2)
+
+
+@right("block", "eps of a millionth")
+class AMillionth(OtherNorms):
+    def norms(self, dim):
+        return se.LayerNorm(dim, eps=1e-6), se.LayerNorm(dim, eps=1e-6)
+
+
+@wrong("block", "other-norm")
+class OneGroupOnce(OtherNorms):
+    def norms(self, dim):
+        return nn.GroupNorm(1, dim), se.LayerNorm(dim)
+
+
+@wrong("block", "other-norm")
+class LastAxisOnce(OtherNorms):
+    def norms(self, dim):
+        return nn.LayerNorm(dim), se.LayerNorm(dim)
+
+
+wrong_value("centre", "mean-everywhere", pixels.mean(0, keepdim=True).expand(3, 2))
+wrong_value("centre", "divided-too", (pixels - pixels.mean(0)) / pixels.std(0))
+wrong_value("centre", "mean-added", pixels + pixels.mean(0))
+wrong_value("centre", "n-minus-one", pixels - pixels.sum(0) / 2)
+wrong_value("centre", "nothing-done", pixels)
+wrong_value("centre", "median-taken-off", pixels - pixels.median(0).values)
+wrong_value("centre", "smallest-taken-off", pixels - pixels.min(0).values)
+wrong_value("centre", "largest-taken-off", pixels - pixels.max(0).values)
+wrong_value("spread", "not-centred", pixels.norm(dim=0, keepdim=True) / 3**0.5)
+wrong_value("spread", "sum-of-squares", ((pixels - pixels.mean(0)) ** 2).sum(0, keepdim=True))
+wrong_value("spread", "one-spread-for-all", pixels.std(correction=0).expand(1, 2))
+wrong_value("spread", "one-spread-for-all-with-n-minus-one", pixels.std().expand(1, 2))
+wrong_value("spread", "largest-less-smallest", pixels.amax(0, keepdim=True) - pixels.amin(0, keepdim=True))
