@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -29,6 +29,7 @@ PREPARE_HINTS = {
     "std-before-mean": "Both numbers are used. Which step comes first?",
     "std-multiplied": "What happens to the spread: should it become larger or smaller, to become about one?",
     "statistics-swapped": "Which of the two triples is taken off, and which one divides?",
+    "normalised-twice": "The mean is taken off, and the spread divided by, more than once. Which line does it already?",
     "mean-added": "White comes out too large. Is the mean added, or taken off?",
     "deviation-to-a-power": "You divide by a power of the deviation. Which of the two has the unit of the colours: the "
     "variance or the deviation?",
@@ -49,6 +50,10 @@ PREPARE_HINTS = {
     "bytes-do-not-divide": "Which step needs floats, and which type has the array when it gets there?",
     "clipped": "Some numbers are cut off. Which line allows no negative ones, or none above one?",
     "resized": "The model takes any size. Who asked for another one?",
+    "wrong-dtype": "The text asks for one type of number. Which line makes another one, or leaves it?",
+    "rounded-down": "Almost every colour is zero. Which division gives whole numbers alone?",
+    "bytes-wrap-around": "Dark colours come out as bright ones. A byte is never negative: which type has the array "
+    "when something is taken off?",
 }
 
 
@@ -72,6 +77,7 @@ def prepare(look: Look, answer: Any) -> None:
         "a picture of one colour": np.full((4, 9, 3), (255, 0, 128), dtype=np.uint8),
         "a picture of another size": generator.integers(0, 256, (11, 4, 3), dtype=np.uint8),
         "a dark picture": generator.integers(0, 2, (5, 7, 3), dtype=np.uint8),
+        "a large picture": generator.integers(0, 256, (600, 1030, 3), dtype=np.uint8),
     }.items():
         got = _prepared(look, answer, array)
         if not _near(got, _target(array)):
@@ -114,9 +120,7 @@ def _prepared(look: Look, answer: Any, picture: np.ndarray) -> torch.Tensor:
     if len(shape) == 4 and shape[:2] == (1, 3) and shape[2:] != (height, width):
         look.wrong("resized", f"{told} has the shape {shape}; expected is (1, 3, {height}, {width}).")
     look.shape(yours, (1, 3, height, width))
-    if not yours.is_floating_point():
-        look.wrong("wrong-dtype", f"{told} gave {short(yours.dtype)}; floats are expected.")
-    if yours.dtype in (torch.float16, torch.bfloat16):
+    if yours.dtype != torch.float32:
         look.wrong("wrong-dtype", f"{told} gave {short(yours.dtype)}; float32 is expected.")
     return yours.detach()
 
@@ -165,6 +169,11 @@ def _moved(look: Look, picture: np.ndarray, y: torch.Tensor, target: torch.Tenso
             turned = read.flip(sides).permute(order).reshape(3, -1)
             if all(_fit(turned, channel) is not None for channel in y):
                 look.wrong("numbers-reordered", "The numbers are those of the picture, in other places.")
+    if len(y.unique()) <= 6:
+        look.wrong("rounded-down", f"There are {len(y.unique())} different numbers in the whole result.")
+    for source in read.permute(2, 0, 1).flatten(1):
+        if any(_fit((source - number)[None] % 256, y[0]) for number in range(1, 256)):
+            look.wrong("bytes-wrap-around", "The first channel goes up with the byte, and once falls to its least.")
     wanted = target[0].flatten(1)
     if close(y, wanted.clamp(0, 1), 1e-5) or close(y, wanted.clamp(-1, 1), 1e-5) or close(y, wanted.relu(), 1e-5):
         look.wrong("clipped", f"The smallest number is {float(y.min()):.3g}, the largest {float(y.max()):.3g}.")
@@ -234,6 +243,7 @@ def _step(sources: Three, factors: Three, shifts: Three) -> str:
             ("std-multiplied", 1 / 255, m, over(s)),
             ("std-multiplied", 1 / 255, noughts, over(s)),
             ("statistics-swapped", 1 / 255, s, m),
+            ("normalised-twice", 1 / 255, tuple(v + v * d for v, d in zip(m, s)), tuple(v**2 for v in s)),
             ("mean-added", 1 / 255, tuple(-v for v in m), s),
             ("deviation-to-a-power", 1 / 255, m, tuple(v**0.5 for v in s)),
             ("deviation-to-a-power", 1 / 255, m, tuple(v**2 for v in s)),
@@ -286,10 +296,14 @@ CONVERT_HINTS = {
     "interleaved": "The rows come in three blocks, one behind the other. Do you take every third row, or heads?",
     "rows-reordered": "The right rows are there. In which order does the file have them?",
     "transposed": "Rows and columns have changed places. Which axis of a linear layer's matrix counts its outputs?",
+    "window-turned": "The window of the strided convolution is turned or mirrored. Do its height and width move?",
+    "side-by-side": "Keys and values stand side by side. Along which axis of the matrix do the outputs lie?",
+    "as-in-a-fresh-layer": "This is the scale of a norm that never learned anything. What has the file for it?",
+    "wrong-dtype": "The numbers have another type than in the file. Which line changes it?",
     "reshaped-not-transposed": "Is the number of rows the number of outputs, in both kinds of layer?",
-    "exchanged": "A tensor has the right shape and is another one. Which layer is it from?",
+    "exchanged": "A tensor of the file has the name of another one. Which layer is it from?",
     "weight-for-bias": "A bias stands where a scale should, or the other way round. Which is which?",
-    "changes-the-file": "After your function the file holds other names. Who needs it once more?",
+    "changes-the-file": "After your function the file holds other names or tensors. Who needs it once more?",
     "scaled": "The numbers are not the file's. Does a conversion compute anything?",
 }
 _PREFIX = "module."
@@ -337,19 +351,39 @@ def convert(look: Look, answer: Any) -> None:
     for index, (dim, ratio) in enumerate(((6, 2), (10, 1), (14, 3))):
         _converted(look, answer, _attention_file(dim, ratio, 10 * index), ratio, first=not index)
         look.done(f"{dim} channels, ratio {ratio}")
-    single = _attention_file(6, 2, 40, torch.float32)
-    made = look.call(answer, single, told="convert(file), float32")
-    if any(value.dtype != torch.float32 for value in made.values()):
-        look.wrong("wrong-dtype", "A file of float32 becomes another type.")
-    look.done("the type of the numbers")
+    _converted(look, answer, _attention_file(6, 2, 40, torch.float32), 2, first=False)
+    look.done("float32")
 
 
 def _converted(look: Look, answer: Any, file: dict[str, torch.Tensor], ratio: int, first: bool) -> None:
     kept = {name: value.clone() for name, value in file.items()}
     dim = len(file[f"{_PREFIX}attn.out_proj.bias"])
     told = f"convert(file), {dim} channels, ratio {ratio}"
+    made = _dict_of(look, answer, file, ratio, told, first)
+    if kept.keys() != file.keys() or any(not torch.equal(kept[name], file[name]) for name in kept):
+        look.wrong("changes-the-file", "After the call the dict that went in holds other names or numbers.")
+    expected = _expected(file)
+    _names(look, {str(name): value for name, value in made.items()}, expected, file, ratio, told)
+    for name, target in expected.items():
+        value = made[name]
+        if not isinstance(value, torch.Tensor):
+            look.wrong("wrong-type", f"{told}: `{name}` is a {type(value).__name__}; a tensor is expected.")
+        _shape_of(look, name, value, target, file, told, first)
+        if value.dtype not in (target.dtype, torch.float32):
+            look.wrong("wrong-dtype", f"{told}: `{name}` is {short(value.dtype)}; the file's is {short(target.dtype)}.")
+        if not close(value.detach().double(), target.double(), 1e-7):
+            _other_tensor(look, name, value.detach().double(), target, file, told, first)
+
+
+def _dict_of(
+    look: Look, answer: Any, file: dict[str, torch.Tensor], ratio: int, told: str, first: bool
+) -> Mapping[Any, Any]:
+    """Call the function; end where it fails, or gives no dict."""
     made = look.attempt(answer, file, told=told)
     if isinstance(made, Failure):
+        key = made.words.strip("'") if made.name == "KeyError" else ""
+        if first and ("module" in key or _PREFIX + key in file):
+            look.wrong("prefix-left", f"{told}: {made}")
         if not first and ratio == 1 and made.name in ("KeyError", "AttributeError", "StopIteration", "TypeError"):
             look.wrong("needs-a-reduction", f"{told}: {made}")
         if not first:
@@ -359,17 +393,7 @@ def _converted(look: Look, answer: Any, file: dict[str, torch.Tensor], ratio: in
         look.nothing(answer, told)
     if not isinstance(made, Mapping):
         look.wrong("not-a-dict", f"{told} gave a {type(made).__name__}; a dict is expected.")
-    if kept.keys() != file.keys() or any(not torch.equal(kept[name], file[name]) for name in kept):
-        look.wrong("changes-the-file", "After the call the dict that went in holds other names or numbers.")
-    expected = _expected(file)
-    _names(look, {str(name): value for name, value in made.items()}, expected, file, ratio, told)
-    for name, target in expected.items():
-        value = made[name]
-        if not isinstance(value, torch.Tensor):
-            look.wrong("wrong-type", f"{told}: `{name}` is a {type(value).__name__}; a tensor is expected.")
-        _shape_of(look, name, value, target, told, first)
-        if not close(value.detach().double(), target.double(), 1e-7):
-            _other_tensor(look, name, value.detach().double(), target, file, told, first)
+    return made
 
 
 def _names(look: Look, made: Mapping[str, Any], expected: Mapping, file: Mapping, ratio: int, told: str) -> None:
@@ -399,19 +423,27 @@ def _names(look: Look, made: Mapping[str, Any], expected: Mapping, file: Mapping
     look.wrong("unknown-names" if more else "names-lost", seen)
 
 
-def _shape_of(look: Look, name: str, value: torch.Tensor, target: torch.Tensor, told: str, first: bool) -> None:
+def _shape_of(
+    look: Look, name: str, value: torch.Tensor, target: torch.Tensor, file: Mapping, told: str, first: bool
+) -> None:
     found, wanted = tuple(value.shape), tuple(target.shape)
     if found == wanted:
         return
     seen = f"{told}: `{name}` has the shape {found}; expected is {wanted}."
     if not first:
         look.wrong("size-written-down", seen)
+    if name == "to_kv.weight" and value.numel() == target.numel() and found[:1] == (wanted[0] // 2,):
+        look.wrong("side-by-side", seen)
     if target.dim() == 4 and value.dim() < 4 and value.numel() == target.numel():
         look.wrong("not-a-convolution", seen)
     if target.dim() == 4 and value.dim() == 4 and sorted(found) == sorted(wanted):
         look.wrong("axes-exchanged", seen)
     if name.startswith(("to_q", "to_kv")) and len(found) and found[0] % (wanted[0] // (2 if "kv" in name else 1)) == 0:
         look.wrong("thirds-confused", seen)
+    if name == "to_q.weight" and found[:2] == (wanted[0] // 3, 3 * wanted[1]):
+        look.wrong("transposed", f"{seen} The whole matrix was turned before it was cut.")
+    if any(torch.equal(value, tensor) for tensor in file.values()):
+        look.wrong("exchanged", seen)
     look.wrong("wrong-shape", seen)
 
 
@@ -422,6 +454,8 @@ def _other_tensor(
     kind = name.rsplit(".", 1)[1]
     joined = file[f"{_PREFIX}attn.in_proj_{kind}"].double()
     flat = value.flatten(1) if value.dim() > 1 else value
+    if value.dim() == 1 and bool((value == value[0]).all()):
+        look.wrong("as-in-a-fresh-layer" if kind == "weight" else "biases-lost", f"{told}: `{name}` is {value[0]:g}.")
     for other, tensor in file.items():
         if value.numel() == tensor.numel() and torch.equal(value.flatten(), tensor.double().flatten()):
             told_kind = "weight-for-bias" if other.split(".")[:-1] == _source(name).split(".")[:-1] else "exchanged"
@@ -446,9 +480,11 @@ def _turned_matrix(
     """End where a matrix holds the right numbers in other places."""
     flat = value.flatten(1)
     source = wanted.flatten(1)
-    for turned in (wanted.transpose(0, 1), wanted.transpose(2, 3), wanted.flip(2, 3)):
-        if turned.shape == value.shape and torch.equal(turned, value):
-            look.wrong("transposed", f"{told}: `{name}` has its axes exchanged.")
+    if torch.equal(wanted.transpose(0, 1).reshape(-1), value.flatten()):
+        look.wrong("transposed", f"{told}: `{name}` has its axes exchanged.")
+    for window in (wanted, wanted.transpose(2, 3)):
+        if any(torch.equal(window.flip(axes), value) for axes in ((), (2,), (3,), (2, 3))):
+            look.wrong("window-turned", f"{told}: `{name}` holds each window, turned or mirrored.")
     pieces = (joined[: joined.shape[1]], joined[joined.shape[1] :]) if name.startswith(("to_q", "to_kv")) else ()
     for piece in (source, *pieces, joined):
         if piece.numel() == value.numel() and torch.equal(piece.T.reshape(-1), value.flatten()):
@@ -538,12 +574,23 @@ SAME_HINTS = {
     "differences-cancel": "The differences of this pair cancel each other. What is left of them when they are added?",
     "difference-without-sign": "One model's logits lie below the other's. Does a negative difference count for yours?",
     "averages-hide": "This pair differs at very few places. Does the mean of all the differences show it?",
+    "border-left-out": "This pair differs at the border alone. Do you compare all pixels?",
+    "some-classes-only": "This pair differs in one class alone. Do you compare all of them?",
     "shapes-differ": "The logits of this pair have different shapes. What does your comparison do then?",
     "one-size": "This pair agrees where the sides are even. Which sizes have you tried?",
     "square-only": "This pair agrees on squares. Which sizes have you tried?",
     "one-picture": "This pair agrees on one picture at a time. How many have you tried at once?",
     "flat-pictures": "This pair agrees on pictures of one colour. What do your pictures show?",
     "positive-pictures": "This pair agrees where no number of the picture is negative. Are normalised pictures so?",
+    "grey-pictures": "This pair agrees on grey pictures. Does each colour of your pictures have numbers of its own?",
+    "pale-pictures": "This pair agrees where all numbers are small. How far from zero can normalised colours lie?",
+    "several-pictures": "This pair agrees where several pictures come at once. Have you tried one alone?",
+    "one-orientation": "This pair agrees on wide pictures, or on tall ones. Have you tried both?",
+    "verdict-lost": "One of your pictures shows that this pair differs, and yours says that it is the same. How do the "
+    "verdicts on all pictures become one?",
+    "largest-is-negative": "All logits of this pair are negative. Which of them is the largest, with its sign and "
+    "without?",
+    "nan-is-equal": "One model of this pair gives no numbers at all. Which comparisons with NaN are true?",
     "changes-the-models": "After your test a model is in another mode, or holds other numbers. Who will use it next?",
     "not-a-verdict": "Two answers are possible: True and False. What does yours return?",
     "unlike-twice": "Asked twice about the same pair, yours answers differently. Does the answer hang on luck?",
@@ -616,7 +663,7 @@ def _alternate(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
 
 def _corner(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     y = y.clone()
-    y[:, 0, -1, -1] += 3e-4 * y.detach().abs().max()
+    y[:, 0, -1, -1] += 3e-5 * y.detach().abs().max()
     return y
 
 
@@ -635,6 +682,19 @@ def _square(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
 
 def _batch(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     return y + y.mean(dim=0, keepdim=True) - y[:1]
+
+
+def _alone(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    return y if len(y) > 1 else 1.5 * y
+
+
+def _tall(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """Other numbers in the rows that a square as wide as the picture has not."""
+    return torch.cat([y[:, :, : x.shape[3]], 1.5 * y[:, :, x.shape[3] :]], 2)
+
+
+def _wide(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    return _tall(y.transpose(2, 3), x.transpose(2, 3)).transpose(2, 3)
 
 
 def _pairs() -> list[tuple[str, bool, tuple[nn.Module, nn.Module]]]:
@@ -688,7 +748,16 @@ def _pairs() -> list[tuple[str, bool, tuple[nn.Module, nn.Module]]]:
         ("turned", False, (a, after(_square))),
         ("corner", False, (a, after(_corner))),
         ("noise", False, (a, noise)),
-        ("scaled", False, (a, after(lambda y, x: y * (1 + 1e-4)))),
+        ("scaled", False, (a, after(lambda y, x: y * (1 + 9e-5)))),
+        ("nearly", True, (a, after(lambda y, x: y * (1 + 3e-6)))),
+        ("minus", True, (after(lambda y, x: y - 50), _Changed(twin, lambda y, x: y - 50))),
+        ("grey", False, (a, _Changed(twin, None, lambda x: x.flip(1)))),
+        ("pale", False, (a, _Changed(twin, None, lambda x: x.clamp(-1.5, 1.5)))),
+        ("copied", False, (a, after(lambda y, x: y[:1].expand_as(y)))),
+        ("alone", False, (a, after(_alone))),
+        ("tall", False, (a, after(_tall))),
+        ("wide", False, (a, after(_wide))),
+        ("nan", False, (after(lambda y, x: y * torch.nan), a)),
     ]
 
 
@@ -725,6 +794,7 @@ CAUSES: tuple[tuple[str, str, str], ...] = (
     ("compares-in-training", "statistics", "scaled"),
     ("exact-equality", "rounding", ""),
     ("differences-cancel", "alternating, turned", ""),
+    ("differences-cancel", "alternating, tiny", ""),
     ("absolute-tolerance", "large", ""),
     ("absolute-tolerance", "tiny", ""),
     ("absolute-tolerance", "tiny rounding", ""),
@@ -735,22 +805,36 @@ CAUSES: tuple[tuple[str, str, str], ...] = (
     ("tolerance-too-wide", "scaled, corner", "alternating"),
     ("difference-without-sign", "below", "above"),
     ("difference-without-sign", "above", "below"),
+    ("border-left-out", "corner, odd", "noise"),
     ("averages-hide", "corner", ""),
     ("tolerance-too-wide", "scaled", ""),
-    ("tolerance-too-wide", "noise", ""),
+    ("some-classes-only", "noise", ""),
     ("differences-cancel", "alternating", ""),
     ("classes-only", "twice", ""),
     ("classes-only", "shifted", ""),
     ("flat-pictures", "flat", ""),
     ("positive-pictures", "negative", ""),
+    ("grey-pictures", "grey", ""),
+    ("pale-pictures", "pale", ""),
     ("one-picture", "batch", ""),
+    ("one-picture", "copied", ""),
     ("one-size", "odd", ""),
     ("square-only", "turned", ""),
+    ("one-size", "alone, tall", ""),
+    ("one-size", "alone, wide", ""),
+    ("several-pictures", "alone", ""),
+    ("one-orientation", "tall", ""),
+    ("one-orientation", "wide", ""),
     ("compares-weights", "gelu", ""),
     ("compares-in-training", "statistics", ""),
     ("difference-without-sign", "above", ""),
+    ("exact-equality", "nearly", ""),
+    ("largest-is-negative", "minus", ""),
+    ("nan-is-equal", "nan", ""),
 )
 """A cause, the pairs that it judges wrongly, and pairs that it judges rightly; the first that fits is told."""
+LOST = ("one-picture", "one-size", "square-only", "several-pictures", "one-orientation")
+"""Causes that are others where the reader's own pictures did show what a pair differs in."""
 
 
 @exercise("same_function", SAME_HINTS)
@@ -758,7 +842,9 @@ def same_function(look: Look, answer: Any) -> None:
     """Check ``same_function(first, second)``, a function of two models that returns True or False."""
     look.exists(answer)
     pairs = _pairs()
-    verdicts = [_verdict(look, answer, models) for _, _, models in pairs]
+    logs: list[tuple[list[torch.Tensor], list[torch.Tensor]]] = [([], []) for _ in pairs]
+    verdicts = [_verdict(look, answer, models, log) for (_, _, models), log in zip(pairs, logs)]
+    shown = {name for (name, _, _), log in zip(pairs, logs) if any(_far(*both) for both in zip(*log))}
     wrong = {name: (truth, got) for (name, truth, _), got in zip(pairs, verdicts) if got is not truth}
     if len(set(map(str, verdicts))) == 1 and isinstance(verdicts[0], bool):
         look.wrong("always-true" if verdicts[0] else "always-false", f"Yours says {verdicts[0]} of every pair.")
@@ -768,11 +854,17 @@ def same_function(look: Look, answer: Any) -> None:
             what = f"{'are' if truth else 'are not'} the same function"
             yours = f"yours says {got}" if isinstance(got, bool) else f"yours raises {got}".rstrip(".")
             seen = f"{len(wrong)} of {len(pairs)} pairs {'is' if len(wrong) == 1 else 'are'} judged wrongly."
+            if kind in LOST and got is True and set(needed.split(", ")) <= shown:
+                kind = "verdict-lost"
             look.wrong(_raised(kind, got), f"{seen} The two models of one pair {what}, and {yours}.")
     look.done(f"{len(pairs)} pairs of models, {sum(truth for _, truth, _ in pairs)} of them the same")
     if [_verdict(look, answer, models) for _, _, models in pairs] != verdicts:
         look.wrong("unlike-twice", "A second round over the same pairs gave another verdict.")
     look.done("the same verdicts twice")
+
+
+def _far(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return a.shape == b.shape and not close(a, b, 1e-3)
 
 
 def _raised(kind: str, got: bool | Failure) -> str:
@@ -785,13 +877,21 @@ def _raised(kind: str, got: bool | Failure) -> str:
     return kind
 
 
-def _verdict(look: Look, answer: Any, models: tuple[nn.Module, nn.Module]) -> bool | Failure:
-    """Ask for one verdict; the models must be afterwards as they were."""
+def _verdict(
+    look: Look, answer: Any, models: tuple[nn.Module, nn.Module], logs: Sequence[list[torch.Tensor]] = ()
+) -> bool | Failure:
+    """Ask for one verdict; the models must be afterwards as they were. ``logs`` get what they, or copies, gave."""
     for model in models:
         model.train()
+    hooks = [
+        model.register_forward_hook(lambda module, inputs, output, log=log: log.append(output.detach()))
+        for model, log in zip(models, logs)
+    ]
     before = [copy.deepcopy(model.state_dict()) for model in models]
     told = "same_function(first, second)"
     verdict = look.attempt(answer, *models, told=told)
+    for hook in hooks:
+        hook.remove()
     if isinstance(verdict, Failure):
         if verdict.name in ("NotImplementedError", "NameError", "TypeError", "AttributeError", "UnboundLocalError"):
             verdict = look.call(answer, *models, told=told)  # raises again, now for good
@@ -840,6 +940,14 @@ puzzle_of(
             "Rows of keys and of values take turns. Which rows should stand together?",
         ),
         "query-too": (lambda: torch.cat([_QUERY, _KEY, _VALUE]), "One matrix is for something else. Which?"),
+        "query-inside": (
+            lambda: [torch.cat(two) for one in (_KEY, _VALUE) for two in ([_QUERY, one], [one, _QUERY])],
+            "One of the two is made for asking. Which two are asked for?",
+        ),
+        "twice-the-same": (
+            lambda: [torch.cat([one, one]) for one in (_QUERY, _KEY, _VALUE)],
+            "The same rows stand there twice. Which matrix is lacking?",
+        ),
         "added": (lambda: _KEY + _VALUE, "Are they one matrix in the end, or two below each other?"),
     },
 )

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
+from weakref import WeakSet
 
 import torch
 import torch.nn.functional as F
@@ -137,14 +138,21 @@ def _loss_failed(look: Look, failure: Failure, logits: torch.Tensor, masks: torc
     """Recognise an exception by its words."""
     if failure.name == "NameError" and (name := re.match(r"name '(nn|np|math|rearrange|reduce)'", failure.words)):
         look.could_not_run("not-imported", f"{failure} Perhaps no cell of this chapter imports `{name[1]}`.")
-    classes, rows, columns = logits.shape[1:]
-    height, width = masks.shape[1:]
     seen = f"With logits {tuple(logits.shape)} and class maps {tuple(masks.shape)}: {failure}"
     words = failure.words
     if fails and not re.search("out of bounds", words):
         look.wrong(fails, seen)
     if bool((masks == VOID).any()) and re.search(r"out of (bounds|range)|smaller than num_classes", words):
         look.wrong("void-is-a-class", seen)
+    _other_sizes(look, words, logits, masks, seen)
+    if re.search(r"expected (scalar type|target dtype)|not implemented for|int64|must be.* Long|floating", words):
+        look.wrong("masks-not-whole", seen)
+
+
+def _other_sizes(look: Look, words: str, logits: torch.Tensor, masks: torch.Tensor, seen: str) -> None:
+    """Recognise an exception by the sizes in its words."""
+    classes, rows, columns = logits.shape[1:]
+    height, width = masks.shape[1:]
     sizes = [tuple(map(int, found.split(","))) for found in re.findall(r"\[([\d, ]+)\]", words)]
     sizes += [(int(a), int(b)) for a, b in re.findall(r"\((\d+)\) must match the size of tensor b \((\d+)\)", words)]
     if any(size[-1:] == (classes,) and len(size) == 4 for size in sizes) or "Expected target size" in words:
@@ -155,11 +163,13 @@ def _loss_failed(look: Look, failure: Failure, logits: torch.Tensor, masks: torc
         size[-2:] == (4 * rows, 4 * columns) or 32 * rows * columns in size for size in sizes
     ):
         look.wrong("scale-factor", seen)
+    if any(size[-2:] == (width, height) for size in sizes):
+        look.wrong("axes-exchanged", seen)
+    if re.search(rf"tensor a \({classes}\) must match .* \(\d+\) at non-singleton dimension 1$", words):
+        look.wrong("fails-on-two-classes", seen)
     if found := re.search(r"batch_size \((\d+)\) to match target batch_size \((\d+)\)", words):
         small = int(found[1]) in (2 * rows * columns, 2 * classes * rows * columns)
         look.wrong("not-enlarged" if small else "scale-factor", seen)
-    if re.search(r"expected (scalar type|target dtype)|not implemented for|int64|must be.* Long|floating", words):
-        look.wrong("masks-not-whole", seen)
 
 
 Pair = tuple[torch.Tensor, torch.Tensor]
@@ -182,6 +192,17 @@ def _enlarge(**options: Any) -> Callable[..., Pair]:
     return lambda logits, masks: (_resized(**options)(logits, masks.shape[-2:]), masks)
 
 
+def _by_four(logits: torch.Tensor, masks: torch.Tensor) -> Pair:
+    """Enlarge by a factor, and cut off what is too much."""
+    full = F.interpolate(logits, scale_factor=4, mode="bilinear")
+    return full[..., : masks.shape[-2], : masks.shape[-1]], masks
+
+
+def _with_zeros(logits: torch.Tensor, masks: torch.Tensor) -> Pair:
+    below, beside = masks.shape[-2] - logits.shape[-2], masks.shape[-1] - logits.shape[-1]
+    return F.pad(logits, (0, beside, 0, below)), masks
+
+
 def _every(step: int, start: int) -> Callable[..., torch.Tensor]:
     return lambda tensor, size: tensor[:, :, start::step, start::step][:, :, : size[0], : size[1]]
 
@@ -197,6 +218,8 @@ SIZED: list[tuple[str, Callable[..., Pair]]] = [
     ("corners-aligned", _enlarge(mode="bilinear", align_corners=True)),
     *(("nearest-logits", _enlarge(mode=mode)) for mode in ("nearest", "nearest-exact", "bicubic", "area")),
     ("nearest-logits", _enlarge(mode="bicubic", align_corners=True)),
+    ("scale-factor", _by_four),
+    ("not-enlarged", _with_zeros),
     *(("masks-shrunk", _shrunk(_resized(mode=mode))) for mode in ("nearest", "nearest-exact")),
     *(("masks-shrunk", _shrunk(_every(4, start))) for start in (0, 1, 2, 3)),
     ("masks-shrunk", _shrunk(F.adaptive_max_pool2d)),
@@ -282,6 +305,7 @@ def _each_picture(losses: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
 REDUCED: list[tuple[str, Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]]] = [
     ("", lambda losses, masks, kept: (losses * kept).sum() / kept.sum()),
     ("void-as-class", lambda losses, masks, kept: losses.mean()),
+    ("void-as-class", lambda losses, masks, kept: losses.sum() / kept.sum()),
     ("void-in-the-mean", lambda losses, masks, kept: (losses * kept).mean()),
     ("summed", lambda losses, masks, kept: (losses * kept).sum()),
     ("summed", lambda losses, masks, kept: (losses * kept).sum() / len(losses)),
@@ -297,6 +321,7 @@ REDUCED: list[tuple[str, Callable[[torch.Tensor, torch.Tensor, torch.Tensor], to
         for label in range(CLASSES)
     ),
     ("class-ignored", lambda losses, masks, kept: (losses * (kept & (masks != 0))).sum() / kept.sum()),
+    ("class-ignored", lambda losses, masks, kept: (losses * kept).sum() / (kept & (masks != 0)).sum()),
     ("class-ignored", lambda losses, masks, kept: losses[masks != 0].mean()),
     ("class-ignored", lambda losses, masks, kept: (losses * (masks != 0)).mean()),
 ]
@@ -457,6 +482,12 @@ IOU_HINTS = {
     "have of its own?",
     "averaged-over-pictures": "Each picture has an mIoU of its own here. Does a class that is in one picture alone "
     "weigh what it should?",
+    "first-picture-only": "Only one picture of each batch has a say. Which axis counts the pictures?",
+    "claimed-in-another-batch": "A class is claimed in a batch whose truth lacks it. Do these pixels reach its union?",
+    "claimed-at-void": "A class is claimed where the truth is void, and nowhere else. Is it a class with nothing below "
+    "the line?",
+    "classes-fixed": "With many more classes it fails. Which number is written down?",
+    "pairs-mixed-up": "Different pairs of classes got the same number. How far apart must two classes of the truth be?",
     "one-batch-only": "Only one of the batches has a say. What is kept from one batch to the next?",
     "overlap-counted-twice": "Truth and claim were added up. Which pixels were counted twice by that?",
     "only-the-truth": "Divided by the pixels of the truth alone. What about those that were claimed wrongly?",
@@ -476,6 +507,7 @@ IOU_HINTS = {
     "accuracy": "This is the share of pixels that are right. Where does each class get the same say?",
     "weighted-by-size": "Common classes weigh more. Over what should the plain mean be taken?",
     "first-class-skipped": "Class 0 has no say. Is it void here, or a class like any other?",
+    "last-class-skipped": "The last class has no say. How far do your classes go?",
     "smoothed": "A constant was added to the sums. It moves the result: what was it meant to prevent?",
     "not-averaged": "One number for each class came out. What makes one number of them?",
     "in-per-cent": "The digits are right. Is the number asked for a share, or per cent?",
@@ -514,6 +546,7 @@ IOU_CASES: dict[str, Callable[[], Batches]] = {
     "classes that are only claimed, or only there": _absent_cases,
     "void pixels": lambda: [_batch(7, 2, void=0.3), _batch(8, 1, void=0.6)],
     "everything together": lambda: [_batch(9, 1, (1, 2, 4), 0.2), _batch(10, 3, (1, 4), 0.5), _batch(11, 1, (2,), 1.0)],
+    "a class that is claimed at void pixels alone": lambda: [_batch(12, 1, (0, 1, 2)), _batch(13, 1, (4,), 1.0)],
 }
 
 
@@ -542,6 +575,10 @@ def mean_iou(look: Look, answer: Any) -> None:
         look.wrong(
             "absent-is-zero", f"With two more classes that are nowhere: {wide:.6g}, and {targets[0]:.6g} before."
         )
+    spread = [(40 * prediction, 40 * target) for prediction, target in cases["one batch"]]
+    many = _iou_of(look, answer, spread, "classes 0, 40, 80, 120 and 160", first=False, classes=161)
+    if isinstance(many, Failure) or not _equal(many, targets[0]):
+        look.wrong("classes-fixed", f"With classes 0, 40, 80, 120 and 160 of 161: {many}")
     look.done("number of classes")
 
 
@@ -555,8 +592,6 @@ def _iou_of(look: Look, answer: Any, batches: Batches, name: str, first: bool, c
         if first:
             look.call(answer, given, classes, told=told)
         return value
-    if any(not torch.equal(a, b) for old, new in zip(batches, given) for a, b in zip(old, new)):
-        look.wrong("changes-input", f"{told}: the tensors hold other numbers after the call.")
     if value is None or value is Ellipsis:
         look.nothing(answer, told)
     if isinstance(value, torch.Tensor) and value.numel() == classes:
@@ -582,6 +617,8 @@ def _tables(batches: Batches, void: int | str) -> Tables:
     for prediction, target in batches:
         kept = target != VOID
         more = torch.zeros(K, dtype=torch.float64)
+        if void == "and the first class":
+            kept = kept & (target != 0)
         if isinstance(void, int):
             target, kept = target.where(kept, void), torch.ones_like(kept)
         elif void == "claims":
@@ -598,13 +635,26 @@ def _pictures_of(batches: Batches) -> Batches:
     return [(p[None], t[None]) for prediction, target in batches for p, t in zip(prediction, target)]
 
 
-VOIDS: list[tuple[str, int | str]] = [("", ""), ("void-counted", "claims"), ("void-as-class", 0), ("void-as-class", 4)]
+def _one_each(place: int) -> Callable[[Batches, int | str], Tables]:
+    """One picture of each batch."""
+    return lambda batches, void: _summed(_tables([(p[place, None], t[place, None]) for p, t in batches], void))
+
+
+VOIDS: list[tuple[str, int | str]] = [
+    ("", ""),
+    ("void-counted", "claims"),
+    ("void-as-class", 0),
+    ("void-as-class", 4),
+    ("first-class-skipped", "and the first class"),
+]
 COLLECTED: list[tuple[str, Callable[[Batches, int | str], Tables]]] = [
     ("", lambda batches, void: _summed(_tables(batches, void))),
     ("averaged-over-batches", _tables),
     ("averaged-over-pictures", lambda batches, void: _tables(_pictures_of(batches), void)),
     ("one-batch-only", lambda batches, void: _tables(batches[-1:], void)),
     ("one-batch-only", lambda batches, void: _tables(batches[:1], void)),
+    ("first-picture-only", _one_each(0)),
+    ("first-picture-only", _one_each(-1)),
 ]
 Fraction = tuple[torch.Tensor, torch.Tensor]
 DIVIDED: list[tuple[str, Callable[[torch.Tensor, torch.Tensor, torch.Tensor], Fraction]]] = [
@@ -643,6 +693,8 @@ AVERAGED: list[tuple[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]]]
     ("first-class-skipped", lambda iou, table: iou[1:].nanmean()),
     ("first-class-skipped", lambda iou, table: iou[1:].nan_to_num(0.0).mean()),
     ("first-class-skipped", lambda iou, table: iou[1:].nan_to_num(0.0).sum() / K),
+    ("last-class-skipped", lambda iou, table: iou[:-1].nanmean()),
+    ("last-class-skipped", lambda iou, table: iou[:-1].nan_to_num(0.0).sum() / K),
     ("summed", lambda iou, table: iou.nansum()),
     ("in-per-cent", lambda iou, table: 100 * iou.nanmean()),
     ("one-class-only", lambda iou, table: iou.nan_to_num(0.0).max()),
@@ -693,6 +745,33 @@ def _class_by_class(batches: Batches) -> float:
     return float(torch.stack(values).nanmean(0).nanmean())
 
 
+def _own_claims(batches: Batches) -> float:
+    """What is claimed counts only for the classes of the same batch's truth."""
+    both, either = torch.zeros(2, K, dtype=torch.float64)
+    for table, _ in _tables(batches, ""):
+        both += table.diag()
+        either += (table.sum(0) + table.sum(1) - table.diag()) * (table.sum(1) > 0)
+    return float((both / either).nanmean())
+
+
+def _sums_as_pairs(batches: Batches) -> float:
+    """A pair's number is the sum of its two classes."""
+    table = torch.zeros(K, K, dtype=torch.float64)
+    for prediction, target in batches:
+        kept = target != VOID
+        table += torch.bincount(target[kept] + prediction[kept], minlength=K * K).view(K, K)
+    return float((table.diag() / (table.sum(0) + table.sum(1) - table.diag())).nanmean())
+
+
+OTHER_MEANS: list[tuple[str, Callable[[Batches], float]]] = [
+    ("averaged-over-batches", _class_by_class),
+    ("claimed-in-another-batch", _own_claims),
+    ("claimed-in-another-batch", lambda batches: _own_claims(_pictures_of(batches))),
+    ("pairs-mixed-up", _sums_as_pairs),
+]
+"""Mistakes that are no combination of steps."""
+
+
 def _compare_ious(
     look: Look,
     found: Sequence[float],
@@ -709,12 +788,13 @@ def _compare_ious(
     else:
         return
     seen = f"With {names[index]}: {value:.6g}, and {target:.6g} is expected."
-    if all(_alike(yours, _class_by_class(batches)) for yours, batches in zip(found, cases)):
-        look.wrong("averaged-over-batches", f"{seen} The numbers are those that this mistake gives.")
-    for kinds, recipe in _iou_recipes():
-        for kept in (list, _numbers, _zeroed)[: 3 if recipe[1] else 1]:
-            if all(_alike(yours, _iou_by(recipe, batches, kept)) for yours, batches in zip(found, cases)):
-                look.wrong(kinds[0], f"{seen} The numbers are those that this mistake gives.")
+    again = _iou_of(look, answer, cases[0], names[0], first=True)
+    if isinstance(again, Failure) or not _alike(again, found[0]):
+        look.wrong("keeps-state", f"With {names[0]}: first {found[0]:.6g}, and {again} after other calls.")
+    for kind in _kinds_of_ious(found, cases):
+        look.wrong(kind, f"{seen} The numbers are those that this mistake gives.")
+    if names[index].startswith("a class that is claimed at void"):
+        look.wrong("claimed-at-void", seen)
     ratios = {round(yours / target, 6) for yours, target in zip(found, targets) if not math.isnan(yours)}
     if ratios == {100.0}:
         look.wrong("in-per-cent", seen)
@@ -726,6 +806,17 @@ def _compare_ious(
         kind = "absent-spreads" if math.isnan(value) else "absent-is-one" if value > target else "absent-is-zero"
         look.wrong(kind, seen)
     look.wrong("void-counted" if index == 4 else "not-a-number" if math.isnan(value) else "unknown", seen)
+
+
+def _kinds_of_ious(found: Sequence[float], cases: Sequence[Batches]) -> Iterator[str]:
+    """Yield the kinds of the known mistakes that give all these numbers."""
+    for kind, made in OTHER_MEANS:
+        if all(_alike(yours, made(batches)) for yours, batches in zip(found, cases)):
+            yield kind
+    for kinds, recipe in _iou_recipes():
+        for kept in (list, _numbers, _zeroed)[: 3 if recipe[1] else 1]:
+            if all(_alike(yours, _iou_by(recipe, batches, kept)) for yours, batches in zip(found, cases)):
+                yield kinds[0]
 
 
 def _alike(yours: float, made: float) -> bool:
@@ -770,6 +861,13 @@ CROP_HINTS = {
     "does each axis have its own limit?",
     "always-the-same": "Every call cuts out the same piece. Where is the random number drawn, and is a seed set there?",
     "place-fixed": "The place never changes along an axis. Which random number decides it?",
+    "wraps-round": "A piece goes on at the opposite border. Where does the last window begin that ends before it?",
+    "first-place-never": "The first place of an axis is never chosen. From which number on do you draw?",
+    "void-blackened": "The picture is black where its class map is void inside. Which pixels lie outside of it?",
+    "stretched": "A small picture was stretched. How large should its pixels stay, and what comes beside them?",
+    "padded-apart": "Picture and class map have their borders on different sides. Who decides the side, and how often?",
+    "padding-axes": "Small squares work, and other small pictures do not. To which axis do the first two numbers of a "
+    "border belong?",
     "a-place-never": "Some places are never chosen. Which is the last place at which a window fits, and does the "
     "drawing include it?",
     "one-draw-for-both-axes": "Row and column always belong together. How many numbers does a place need?",
@@ -820,17 +918,19 @@ def crop_and_flip(look: Look, answer: Any) -> None:
     look.done("picture and class map show the same place")
     _chances(look, pieces)
     look.done("every place, mirrored every second time")
+    _void_inside(look, answer)
+    look.done("void inside")
     _small(look, answer)
     look.done("pictures that are too small")
 
 
-def _cut_out(look: Look, answer: Any, x: torch.Tensor, y: torch.Tensor, side: int, small: bool, told: str) -> Any:
-    """Call the function; say why it fails."""
+def _cut_out(look: Look, answer: Any, x: torch.Tensor, y: torch.Tensor, side: int, small: str, told: str) -> Any:
+    """Call the function; say why it fails: ``small`` is the kind where the picture is too small."""
     made = look.attempt(answer, x, y, side)
     if isinstance(made, Failure):
         words = f"{told}: {made}"
         if small:
-            look.wrong("small-picture", words)
+            look.wrong(small, words)
         if re.search(r"random_ expects|empty range|low >= high|exceeds dimension|start .* length", made.words):
             look.wrong("runs-over-the-border", words)
         look.call(answer, x, y, side, told=told)
@@ -839,13 +939,11 @@ def _cut_out(look: Look, answer: Any, x: torch.Tensor, y: torch.Tensor, side: in
     return made
 
 
-def _cut(look: Look, answer: Any, image: torch.Tensor, mask: torch.Tensor, side: int, small: bool = False) -> Pair:
+def _cut(look: Look, answer: Any, image: torch.Tensor, mask: torch.Tensor, side: int, small: str = "") -> Pair:
     """Call the function; end where it does not give two tensors of the right types and shapes."""
     x, y = image.clone(), mask.clone()
     told = call_in_words(answer, (x, y, side), {})
     made = _cut_out(look, answer, x, y, side, small, told)
-    if not torch.equal(x, image) or not torch.equal(y, mask):
-        look.wrong("changes-input", f"{told}: picture or class map hold other numbers after the call.")
     if not isinstance(made, tuple | list) or len(made) != 2 or not all(isinstance(m, torch.Tensor) for m in made):
         look.wrong("not-two-results", f"{told} gave a {type(made).__name__}; expected are picture and class map.")
     image_part, mask_part = made
@@ -862,7 +960,7 @@ def _cut(look: Look, answer: Any, image: torch.Tensor, mask: torch.Tensor, side:
 
 
 def _cut_shapes(
-    look: Look, image: torch.Tensor, mask: torch.Tensor, channels: int, side: int, small: bool, told: str
+    look: Look, image: torch.Tensor, mask: torch.Tensor, channels: int, side: int, small: str, told: str
 ) -> None:
     for part, expected, what in ((image, (channels, side, side), "picture"), (mask, (side, side), "class map")):
         found = tuple(part.shape)
@@ -873,7 +971,7 @@ def _cut_shapes(
             look.wrong("wrong-rank", seen)
         shorter = all(a <= b for a, b in zip(found, expected))
         if small:
-            look.wrong("small-picture" if shorter else "padded-too-much", seen)
+            look.wrong(small if shorter else "padded-too-much", seen)
         look.wrong("runs-over-the-border" if shorter and found[0] == expected[0] * (part is image) + found[0] * (
             part is mask
         ) else "wrong-shape", seen)  # fmt: skip
@@ -895,9 +993,12 @@ def _is_window(look: Look, image: torch.Tensor, mask: torch.Tensor, width: int) 
         look.wrong("turned", f"The first row of the piece has pixels of the rows {[int(r) for r in rows[0]]}.")
     if bool((down == -1).all()):
         look.wrong("upside-down", f"From top to bottom there are the rows {[int(r) for r in rows[:, 0]]}.")
-    if not bool((down == 1).all()) or not (bool((right == 1).all()) or bool((right == -1).all())):
-        seen = f"rows {[int(r) for r in rows[:, 0]]}, columns {[int(c) for c in columns[0]]}"
-        look.wrong("resized", f"There are pixels of the {seen}.")
+    if bool((down == 1).all()) and (bool((right == 1).all()) or bool((right == -1).all())):
+        return
+    sideways = right % width
+    goes_on = (down % HEIGHT == 1).all() & (sideways == sideways[0, 0]).all() & (sideways[0, 0] in (1, width - 1))
+    seen = f"rows {[int(r) for r in rows[:, 0]]}, columns {[int(c) for c in columns[0]]}"
+    look.wrong("wraps-round" if goes_on else "resized", f"There are pixels of the {seen}.")
 
 
 def _apart(look: Look, mask: torch.Tensor, expected: torch.Tensor, columns: torch.Tensor, width: int) -> NoReturn:
@@ -915,7 +1016,9 @@ def _apart(look: Look, mask: torch.Tensor, expected: torch.Tensor, columns: torc
     rows, cols = mask // width, mask % width
     straight = not bool(rows.diff(dim=1).any()) and not bool(cols.diff(dim=0).any())
     if straight and bool((rows.diff(dim=0).abs() == 1).all()) and bool((cols.diff(dim=1).abs() == 1).all()):
-        look.wrong("drawn-twice", seen)
+        starts = int(rows.min()), int(cols.min())
+        other = int((expected // width).min()), int(columns.min())
+        look.wrong("axes-exchanged" if starts == other[::-1] and starts != other else "drawn-twice", seen)
     look.wrong("resized" if straight else "classes-invented", seen)
 
 
@@ -932,8 +1035,9 @@ def _chances(look: Look, pieces: list[tuple[int, int, bool]]) -> None:
         look.wrong("one-draw-for-both-axes", f"In {len(pieces)} calls each row came with one column alone.")
     if (len(rows), len(columns)) != limits:
         missing = [sorted(set(range(limit)) - seen) for limit, seen in zip(limits, (rows, columns))]
-        look.wrong("a-place-never", f"In {len(pieces)} calls no piece began at the rows {missing[0]}, at the columns "
-                   f"{missing[1]}; places are counted from 0.")  # fmt: skip
+        kind = "first-place-never" if all(places in ([], [0]) for places in missing) else "a-place-never"
+        never = f"at the rows {missing[0]}, at the columns {missing[1]}; places are counted from 0"
+        look.wrong(kind, f"In {len(pieces)} calls no piece began {never}.")
     if len(flips) == 1:
         look.wrong("always-flips" if True in flips else "never-flips", f"{share:.0%} of the pieces are mirrored.")
     if not 0.42 < share < 0.58:  # seven standard deviations
@@ -961,13 +1065,34 @@ def _evenly(look: Look, pieces: list[tuple[int, int, bool]], limits: tuple[int, 
         look.wrong("uneven-chances", f"So many of {len(pieces)} pieces began {' and '.join(words)}.")
 
 
+def _void_inside(look: Look, answer: Any) -> None:
+    """Void pixels inside a picture that is large enough: nothing happens to it there."""
+    image, mask = _places(HEIGHT, WIDTH)
+    mask = mask.masked_fill(mask % 3 == 0, VOID)
+    for _ in range(12):
+        part, labels = _cut(look, answer, image, mask, SIDE)
+        if bool((part == 0).any()):
+            look.wrong("void-blackened", "The picture is large enough, and black pixels are in a piece of it.")
+        rows, columns = (part[:2] - 1).long()
+        if not torch.equal(labels, mask[rows, columns]):
+            look.wrong("classes-invented", "The class map has void inside; a piece of it has other numbers there.")
+
+
+def _kind_of_small(look: Look, answer: Any) -> str:
+    """Return what is wrong where small pictures fail: a border with its axes exchanged fits squares alone."""
+    made = look.attempt(answer, *_places(3, 3), SIDE)
+    fits = isinstance(made, tuple | list) and [getattr(part, "shape", ())[-2:] for part in made] == 2 * [(SIDE, SIDE)]
+    return "padding-axes" if fits else "small-picture"
+
+
 def _small(look: Look, answer: Any) -> None:
     """Pictures with too few rows, too few columns, too few of both."""
+    kind = _kind_of_small(look, answer)
     for height, width in ((3, 11), (11, 3), (2, 3)):
         image, mask = _places(height, width)
         places = set()
         for _ in range(12 if height < SIDE and width < SIDE else 200):  # one of 7 places misses 200: 3 in 10¹³
-            image_part, mask_part = _cut(look, answer, image, mask, SIDE, small=True)
+            image_part, mask_part = _cut(look, answer, image, mask, SIDE, kind)
             _padded(look, image_part, mask_part, height, width)
             rows, columns = (axis[axis > 0].min() for axis in image_part[:2])
             places.add((int(rows), int(columns)))
@@ -984,28 +1109,35 @@ def _small(look: Look, answer: Any) -> None:
 def _padded(look: Look, image: torch.Tensor, mask: torch.Tensor, height: int, width: int) -> None:
     """Inside all is as in a large picture; outside is black and void."""
     seen = f"A picture of {height}×{width} pixels, {SIDE}×{SIDE} cut out: "
-    whole = torch.equal(image, image.round())
-    inside = (image[2] == 100 * image[0] + image[1]) & (image[0] > 0)
-    rows, columns = (int(image[axis][inside].unique().numel()) for axis in (0, 1))
+    whole = (image == image.round()).all(0)
+    inside = whole & (image[2] == 100 * image[0] + image[1]) & (image[0] > 0)
     expected = min(height, SIDE) * min(width, SIDE)
     if int(inside.sum()) > expected:
-        look.wrong("border-repeated" if whole else "resized", f"{seen}{int(inside.sum())} pixels of it are there.")
+        look.wrong(_too_many(image, inside, height), f"{seen}{int(inside.sum())} pixels of it are there.")
     outside = image[:, ~inside]
-    if not whole and bool(((outside != outside.round()) & (outside > 0.5)).any()):
+    if not bool(whole.all()) and bool((outside != outside[:, :1]).any()):
         look.wrong("resized", f"{seen}the picture's numbers are not those of single pixels.")
     if bool(outside.any()):
         look.wrong("picture-padded-otherwise", f"{seen}outside, the picture has {float(outside.flatten()[0]):.3g}.")
+    rows, columns = (int(image[axis][inside].unique().numel()) for axis in (0, 1))
     if int(inside.sum()) < expected or rows * columns != expected:
         look.wrong("padded-too-much", f"{seen}{int(inside.sum())} of {expected} pixels are left.")
+    labels = ((image[0] - 1) * width + image[1] - 1).long().where(inside, VOID)
+    if torch.equal(mask, labels):
+        return
     border = mask[~inside].unique().tolist()
-    if border != [VOID]:
-        labels = ((image[0] - 1) * width + image[1] - 1).long()
-        if not torch.equal(mask[inside], labels[inside]):
-            look.wrong("drawn-twice", f"{seen}picture and class map show different places.")
+    if torch.equal(mask[inside], labels[inside]):
         look.wrong("map-padded-with-a-class", f"{seen}outside, the class map has {border[:4]}.")
-    labels = ((image[0] - 1) * width + image[1] - 1).long()
-    if not torch.equal(mask[inside], labels[inside]):
-        look.wrong("drawn-twice", f"{seen}picture and class map show different places.")
+    apart = int((mask == VOID).sum()) == int((~inside).sum()) and not torch.equal(mask == VOID, ~inside)
+    look.wrong("padded-apart" if apart else "drawn-twice", f"{seen}picture and class map show different places.")
+
+
+def _too_many(image: torch.Tensor, inside: torch.Tensor, height: int) -> str:
+    """Return the kind where a small picture's pixels are there repeatedly."""
+    if int((image[2][inside].unique(return_counts=True)[1] > 1).sum()) == 1:  # a mean that is a pixel by chance
+        return "picture-padded-otherwise"
+    stretched = torch.arange(SIDE) * height // SIDE + 1
+    return "stretched" if torch.equal(image[0, :, 0].long(), stretched) else "border-repeated"
 
 
 # 7.4
@@ -1040,8 +1172,15 @@ ACCUMULATE_HINTS = {
     "whole-at-once": "The model was given more pictures at once than a part has. What was to be spared?",
     "size-not-number": "Each part has as many pictures as there should be parts. Does your line ask for a number of "
     "parts, or for the size of one?",
-    "graphs-kept": "All parts went forwards before the first one went backwards, so all their graphs were in memory "
-    "together. When can a part's graph be given up?",
+    "graphs-kept": "The graphs of two parts were in memory together. When can a part's graph be given up, and who "
+    "still holds it?",
+    "rest-in-one-part": "What is left over all went into one part. How large may the largest part be?",
+    "parts-skipped": "Some parts never reached the model. Which line leaves them out, or ends the loop?",
+    "gradients-gone": "The gradients were computed, and the weights are without them after the call. Who clears them, "
+    "or does not keep them?",
+    "clipped": "The gradients were cut to some length. Who asked for that?",
+    "another-loss": "This is the gradient of another loss. At which size does the chapter's loss compare?",
+    "maps-of-other-pictures": "Pictures and class maps do not belong together. In which order does each come?",
     "means-averaged": "Each part has the same say. Do the parts have equally many pixels with a class?",
     "means-added": "The parts' means were added up. With twice as many parts the gradient doubles: should it?",
     "void-weighs": "Each part has the say of all its pixels, or pictures. Which of its pixels does its mean look at?",
@@ -1060,7 +1199,9 @@ def accumulate(look: Look, answer: Any) -> None:
     look.exists(answer)
     if is_untouched(answer):
         look.not_written(f"`{getattr(answer, '__name__', 'the function')}`")
-    for pictures, parts, void in ((6, 3, "even"), (7, 3, "even"), (7, 3, "uneven"), (6, 2, "uneven"), (4, 2, "a part")):
+    for pictures, parts, void in (
+        (6, 3, "even"), (7, 3, "even"), (11, 4, "even"), (7, 3, "uneven"), (6, 2, "uneven"), (4, 2, "a part")
+    ):  # fmt: skip
         model = nn.Conv2d(3, CLASSES, 4, stride=4).double()
         images = random(pictures, 3, 8, 12, seed=pictures)
         masks = (images[:, 0].abs() * 7).long() % CLASSES
@@ -1069,54 +1210,99 @@ def accumulate(look: Look, answer: Any) -> None:
             masks[pictures // 2 :][images[pictures // 2 :, 1] < -1.2] = VOID
         if void == "a part":
             masks[: pictures // 2] = VOID
-        _accumulated(look, answer, model, images, masks, parts)
+        _accumulated(look, answer, model, 30 * images, masks, parts)  # large: gradients that clipping would shorten
         look.done(
             f"{pictures} pictures in {parts} parts" + {"uneven": ", with void", "a part": ", one void"}.get(void, "")
         )
+
+
+class _Log:
+    """What a model and its graphs do during a call.
+
+    Attributes:
+        sizes: how many pictures went forwards each time.
+        graphs: the tensors that the model's graphs hold, each in a box that lives as long as its graph needs it.
+        together: whether a part went forwards while the graph of another one was there.
+        backwards: whether any graph was gone through.
+        reached: whether a gradient came to a weight.
+        inside: whether the model is going forwards now.
+    """
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+        self.graphs: WeakSet[_Box] = WeakSet()
+        self.together = self.backwards = self.reached = self.inside = False
+
+    def begin(self, pictures: torch.Tensor) -> None:
+        self.together |= bool(self.graphs)
+        self.sizes.append(len(pictures))
+        self.inside = True
+
+    def end(self) -> None:
+        self.inside = False
+
+    def pack(self, tensor: torch.Tensor) -> _Box:
+        box = _Box(tensor)
+        if self.inside:
+            self.graphs.add(box)
+        return box
+
+    def arrive(self, gradient: torch.Tensor) -> None:
+        self.reached = True
+
+    def unpack(self, box: _Box) -> torch.Tensor:
+        self.backwards = True
+        return box.tensor
+
+
+class _Box:
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self.tensor = tensor
 
 
 def _accumulated(
     look: Look, answer: Any, model: nn.Conv2d, images: torch.Tensor, masks: torch.Tensor, parts: int
 ) -> None:
     """Watch the model while the reader's code runs; compare the gradients that it left."""
-    log: list[int] = []  # how many pictures went forwards; −1 for each time backwards
-    _logged(look, answer, model, images, masks, parts, log)
-    most = -(-len(images) // parts)
-    sizes = [step for step in log if step > 0]
-    if max(sizes, default=0) == parts > most and sizes == [len(part) for part in images.split(parts)]:
-        look.wrong("size-not-number", f"{len(images)} pictures in {parts} parts: the model saw {max(log)} at once.")
-    if max(log, default=0) > most:
-        look.wrong("whole-at-once", f"{max(log)} pictures at once, and {most} were allowed.")
-    waiting = list(itertools.accumulate(1 if step > 0 else -1 for step in log))
-    if max(waiting, default=0) > 1 and -1 in log and log.index(-1) > 1:
-        look.wrong("graphs-kept", f"{log.index(-1)} parts went forwards before the first one went backwards.")
+    log = _logged(look, answer, model, images, masks, parts)
+    sizes, most, least = log.sizes, -(-len(images) // parts), len(images) // parts
+    seen = f"{len(images)} pictures in {parts} parts: the model saw {', '.join(map(str, sizes))}."
+    if max(sizes, default=0) > most:
+        if sizes == [len(part) for part in images.split(parts)]:
+            look.wrong("size-not-number", seen)
+        rest = len(sizes) == parts and sorted(sizes)[:-1] == [least] * (parts - 1)
+        look.wrong("rest-in-one-part" if rest else "whole-at-once", seen)
+    if log.together and log.backwards:
+        look.wrong("graphs-kept", f"{seen} A part went forwards while the graph of another one was in memory.")
+    if any(weight.grad is None for weight in model.parameters()):
+        skips = not sizes and bool((masks == VOID).any())
+        kind = "no-gradient" if log.backwards else "parts-skipped" if skips else "no-backward"
+        look.wrong("gradients-gone" if log.reached else kind, "After the call a weight has no gradient.")
     yours = torch.cat([weight.grad.flatten() for weight in model.parameters() if weight.grad is not None])
-    _compare_gradients(look, yours, model, images, masks, parts)
+    if not close(yours, _gradient(model, images, masks)):
+        if sum(sizes) < len(images) and sum(sizes) != least * parts:
+            look.wrong("parts-skipped", seen)
+        _compare_gradients(look, yours, model, images, masks, parts)
 
 
-def _logged(
-    look: Look, answer: Any, model: nn.Conv2d, images: torch.Tensor, masks: torch.Tensor, parts: int, log: list[int]
-) -> None:
-    """Call the function and keep a log; end where it changed what it should not, or left no gradient."""
-
-    def watch(module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
-        log.append(len(output))
-        if output.requires_grad:
-            output.register_hook(lambda gradient: log.append(-1))
-
-    handle = model.register_forward_hook(watch)
+def _logged(look: Look, answer: Any, model: nn.Conv2d, images: torch.Tensor, masks: torch.Tensor, parts: int) -> _Log:
+    """Call the function and keep a log; end where it changed what it should not."""
+    log = _Log()
+    handles = [
+        model.register_forward_pre_hook(lambda module, inputs: log.begin(inputs[0])),
+        model.register_forward_hook(lambda module, inputs, output: log.end()),
+        model.weight.register_hook(lambda gradient: log.arrive(gradient)),
+    ]
     before = [weight.detach().clone() for weight in model.parameters()]
-    given = images.clone(), masks.clone()
-    look.call(answer, model, images, masks, parts)
-    handle.remove()
-    if not torch.equal(given[0], images) or not torch.equal(given[1], masks):
-        look.wrong("changes-input", "Pictures or class maps hold other numbers after the call.")
+    with torch.autograd.graph.saved_tensors_hooks(log.pack, log.unpack):
+        look.call(answer, model, images, masks, parts)
+    for handle in handles:
+        handle.remove()
     if any(not torch.equal(old, new) for old, new in zip(before, model.parameters())):
         look.wrong("takes-a-step", "The model's weights are other ones after the call.")
     if not model.training:
         look.wrong("mode-changed", "After the call the model is in evaluation.")
-    if any(weight.grad is None for weight in model.parameters()):
-        look.wrong("no-backward", "After the call a weight has no gradient.")
+    return log
 
 
 def _compare_gradients(
@@ -1134,8 +1320,12 @@ def _compare_gradients(
     if kept == len(images):
         del wrong["part-lost"]
     target = _gradient(model, images, masks)
-    if close(yours, target):
-        return
+    wrong["clipped"] = [target / target.norm() * most for most in (0.01, 0.1, 0.5, 1, 2, 5, 10)]
+    wrong["clipped"] += [target.clamp(-most, most) for most in (0.01, 0.1, 0.5, 1, 2, 5, 10)]
+    wrong["another-loss"] = list(_small_losses(model, images, masks))
+    wrong["maps-of-other-pictures"] = [
+        _gradient(model, images, made) for made in (masks.flip(0), torch.cat(masks.chunk(parts)[::-1]))
+    ]
     for kind, candidates in wrong.items():
         if any(close(yours, candidate) for candidate in candidates):
             look.wrong(
@@ -1153,9 +1343,20 @@ def _splits(pictures: int, parts: int) -> list[list[int]]:
     return [list(sizes) for sizes in dict.fromkeys(map(tuple, splits))]
 
 
-def _gradient(model: nn.Module, images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
-    found = torch.autograd.grad(_reference(model(images), masks), list(model.parameters()))
+def _gradient(
+    model: nn.Module, images: torch.Tensor, masks: torch.Tensor, loss: Callable[..., torch.Tensor] = _reference
+) -> torch.Tensor:
+    found = torch.autograd.grad(loss(model(images), masks), list(model.parameters()))
     return torch.cat([gradient.flatten() for gradient in found])
+
+
+def _small_losses(model: nn.Module, images: torch.Tensor, masks: torch.Tensor) -> Iterator[torch.Tensor]:
+    """The gradients of the loss at the logits' size, divided by its own pixels, and by those of the whole maps."""
+    for start in range(4):
+        small = masks[:, start::4, start::4]
+        gradient = _gradient(model, images, small)
+        yield gradient
+        yield gradient * (small != VOID).sum() / (masks != VOID).sum()
 
 
 def _gradients(
@@ -1188,6 +1389,12 @@ def _counted(rows: torch.Tensor, columns: torch.Tensor, minlength: int = 9) -> t
     return torch.bincount(rows * 3 + columns, minlength=minlength)
 
 
+def _table_sums() -> list[torch.Tensor]:
+    """What a table may be divided by: its rows' sums, its columns' sums; never zero."""
+    table = _counted(TRUTH, CLAIM).view(3, 3)
+    return [table.sum(axis, keepdim=True).clamp(min=1) for axis in (0, 1)]
+
+
 puzzle_of(
     "confusion",
     title="A confusion matrix of six pixels",
@@ -1206,12 +1413,23 @@ puzzle_of(
             "The counts end with the last pair that occurs. How many pairs could there be?",
         ),
         "pairs-mixed-up": (
-            lambda: torch.bincount(TRUTH + CLAIM, minlength=9).view(3, 3),
+            lambda: (
+                [torch.bincount(TRUTH * CLAIM, minlength=9).view(3, 3)]
+                + [torch.bincount(n * TRUTH + CLAIM, minlength=9)[:9].view(3, 3) for n in (1, 2, 4, 5, 6)]
+            ),
             "Different pairs got the same number. By how much must one of the two be apart from the next?",
         ),
         "not-counted": (
             lambda: (_counted(TRUTH, CLAIM) > 0).long().view(3, 3),
             "Each pair is marked once, however often it occurs. Does a second write add to the first?",
+        ),
+        "pairs-left-out": (
+            lambda: [_counted(TRUTH[these], CLAIM[these]).view(3, 3) for these in (TRUTH == CLAIM, TRUTH != CLAIM)],
+            "Only right claims are counted, or only wrong ones. How many pixels are there, and how many in your table?",
+        ),
+        "shares": (
+            lambda: [_counted(TRUTH, CLAIM).view(3, 3) / counts for counts in _table_sums()],
+            "The counts were divided by sums of their rows or columns. Is the number of pixels asked for, or a share?",
         ),
     },
 )
@@ -1244,6 +1462,22 @@ puzzle_of(
         "all-pixels-below": (
             lambda: COUNTS.diag() / COUNTS.sum(),
             "Below the line all pixels were counted. Which ones does a class have to do with?",
+        ),
+        "overlap-not-once": (
+            lambda: [COUNTS.diag() / (COUNTS.sum(0) + COUNTS.sum(1) + n * COUNTS.diag()) for n in (1, -2)],
+            "A pixel of the overlap should count once below the line. How often does it now?",
+        ),
+        "one-axis-twice": (
+            lambda: [COUNTS.diag() / (2 * COUNTS.sum(axis) - COUNTS.diag()) for axis in (0, 1)],
+            "The same sums were added to themselves. Which two sets make a union?",
+        ),
+        "constant-added": (
+            lambda: [
+                (COUNTS.diag() + above) / (COUNTS.sum(0) + COUNTS.sum(1) - COUNTS.diag() + below)
+                for below in (1, 0.1, 1e-2, 1e-3)
+                for above in (0, below)
+            ],
+            "A constant was added, above the line or below it. Is any of these unions empty?",
         ),
     },
 )

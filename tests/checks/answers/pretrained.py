@@ -41,11 +41,11 @@ def mmcv(picture):
     return (colours - 255 * three(MEAN)) / (255 * three(STD))
 
 
-@right("prepare", "normalised in blue, green, red, then turned, float64")
+@right("prepare", "normalised in blue, green, red, then turned, float64 until the end")
 def turned_last(picture):
     colours = torch.from_numpy(picture).double() / 255
     colours = (colours - torch.tensor(MEAN).double().flip(0)) / torch.tensor(STD).double().flip(0)
-    return colours.flip(-1).permute(2, 0, 1).unsqueeze(0)
+    return colours.flip(-1).permute(2, 0, 1).unsqueeze(0).float()
 
 
 # 9.1 Wrong ------------------------------------------------------------------------------------------------------------
@@ -84,6 +84,7 @@ for kind, style, answer in (
     ("std-missing", "", steps(255, MEAN, ONES)),
     ("std-before-mean", "", lambda p: rgb(p) / 255 / three(STD) - three(MEAN)),
     ("std-multiplied", "", lambda p: (rgb(p) / 255 - three(MEAN)) * three(STD)),
+    ("normalised-twice", "", lambda p: normalize(steps()(p))),
     ("statistics-swapped", "", steps(255, STD, MEAN)),
     ("mean-added", "", lambda p: (rgb(p) / 255 + three(MEAN)) / three(STD)),
     ("other-statistics", "halves", steps(255, (0.5,) * 3, (0.5,) * 3)),
@@ -109,8 +110,16 @@ for kind, style, answer in (
         "view of red green blue",
         lambda p: steps(source=lambda p: torch.tensor(p[..., ::-1].copy()).reshape(1, 3, *p.shape[:2]).float())(p),
     ),
-    ("other-axis-reversed", "first axis", lambda p: normalize(torch.tensor(p[::-1] / 255).permute(2, 0, 1)[None])),
-    ("other-axis-reversed", "columns", lambda p: normalize(torch.tensor(p[:, ::-1] / 255).permute(2, 0, 1)[None])),
+    (
+        "other-axis-reversed",
+        "first axis",
+        lambda p: normalize(torch.tensor(p[::-1] / 255).permute(2, 0, 1)[None].float()),
+    ),
+    (
+        "other-axis-reversed",
+        "columns",
+        lambda p: normalize(torch.tensor(p[:, ::-1] / 255).permute(2, 0, 1)[None].float()),
+    ),
     (
         "other-axis-reversed",
         "whole array turned",
@@ -128,6 +137,18 @@ for kind, style, answer in (
     ("resized", "multiples of 32", lambda p: F.interpolate(steps()(p), (32, 32))),
     ("wrong-dtype", "bytes again", lambda p: steps()(p).to(torch.uint8)),
     ("wrong-dtype", "half", lambda p: steps()(p).half()),
+    ("wrong-dtype", "double", lambda p: steps()(p).double()),
+    ("resized", "cut to 224", lambda p: steps()(p)[:, :, :224, :224]),
+    ("rounded-down", "//", lambda p: normalize(torch.tensor(p[..., ::-1] // 255).permute(2, 0, 1)[None].float())),
+    ("rounded-down", "int", lambda p: normalize((rgb(p) / 255).int().float())),
+    ("bytes-wrap-around", "PyTorch", lambda p: (rgb(p).to(torch.uint8) - 124).float() / 58),
+    (
+        "bytes-wrap-around",
+        "a mean for each",
+        lambda p: (
+            torch.tensor((p[..., ::-1] - np.array([124, 116, 104], np.uint8)) / 58).permute(2, 0, 1)[None].float()
+        ),
+    ),
     ("wrong-type", "array", lambda p: steps()(p).numpy()),
     ("wrong-rank", "two batch axes", lambda p: steps()(p)[None]),
     ("no-return", "", lambda p: print(steps()(p).shape)),
@@ -267,6 +288,27 @@ def put(name, make):
     return changed(change)
 
 
+def exchanges(file):
+    places = {"reduce.0": "reduce.1", "reduce.1": "reduce.0"}
+    return {places.get(n[:8], n[:8]) + n[8:]: v for n, v in by_name(file).items()}
+
+
+def cut_along(axis):
+    """Keys and values joined along another axis, or cut after the matrix was turned."""
+
+    def answer(file):
+        made = by_name(file)
+        rows = file["module.attn.in_proj_weight"]
+        if axis:
+            made["to_kv.weight"] = torch.cat(rows[:, :, None, None].chunk(3)[1:], dim=axis)
+        else:
+            q, k, v = rows.T[:, :, None, None].chunk(3)
+            made |= {"to_q.weight": q, "to_kv.weight": torch.cat([k, v])}
+        return made
+
+    return answer
+
+
 def turned(name):
     return put(
         name, lambda made, file: made[name].flatten(1).T if name.startswith("to") else made[name].transpose(0, 1)
@@ -350,8 +392,12 @@ for kind, style, answer in (
         joined(lambda rows: [part.T.contiguous() if part.dim() == 2 else part for part in rows.chunk(3)]),
     ),
     ("transposed", "strided convolution", turned("reduce.0.weight")),
+    ("transposed", "before it is cut", cut_along(0)),
+    ("side-by-side", "inputs", cut_along(1)),
+    ("side-by-side", "last axis", cut_along(-1)),
+    ("window-turned", "mirrored", put("reduce.0.weight", lambda made, file: file["sr.weight"].flip(3))),
     (
-        "transposed",
+        "window-turned",
         "strided convolution, height and width",
         put("reduce.0.weight", lambda made, file: file["sr.weight"].transpose(2, 3)),
     ),
@@ -365,7 +411,14 @@ for kind, style, answer in (
     ("weight-for-bias", "norm", put("reduce.1.weight", lambda made, file: file["norm.bias"])),
     ("weight-for-bias", "norm's bias", put("reduce.1.bias", lambda made, file: file["norm.weight"])),
     ("scaled", "scale in the queries", put("to_q.weight", lambda made, file: made["to_q.weight"] * 3**-0.5)),
-    ("all-zero", "norm's bias", put("reduce.1.bias", lambda made, file: 0 * file["norm.bias"])),
+    ("biases-lost", "norm's bias is zero", put("reduce.1.bias", lambda made, file: 0 * file["norm.bias"])),
+    (
+        "biases-lost",
+        "all zero",
+        lambda file: {n: torch.zeros_like(v) if "bias" in n else v for n, v in by_name(file).items()},
+    ),
+    ("as-in-a-fresh-layer", "", put("reduce.1.weight", lambda made, file: torch.ones_like(made["reduce.1.weight"]))),
+    ("exchanged", "norm before convolution", exchanges),
     (
         "shifted-by-constant",
         "norm's scale from zero",
@@ -411,6 +464,20 @@ def popping(file):
 
 
 @wrong("convert", "changes-the-file")
+def another_tensor(file):
+    made = by_name(file)
+    file["module.attn.in_proj_bias"] = 2 * file["module.attn.in_proj_bias"]
+    return made
+
+
+@wrong("convert", "changes-input")
+def gains_axes(file):
+    made = by_name(file)
+    file["module.attn.out_proj.weight"].unsqueeze_(-1)
+    return made
+
+
+@wrong("convert", "changes-input")
 def scales_in_place(file):
     file["module.attn.in_proj_bias"] *= 2
     return by_name(file)
@@ -444,9 +511,26 @@ def everything_in_kv(file):
     return made
 
 
-@wrong("convert", "raises", outcome="could not run")
+@wrong("convert", "prefix-left")
 def prefix_forgotten(file):
     return {"to_q.weight": file["attn.in_proj_weight"]}
+
+
+@wrong("convert", "prefix-left")
+def prefix_in_a_table(file):
+    names = {"attn.out_proj": "to_out", "sr": "reduce.0", "norm": "reduce.1"}
+    return {names[name.rsplit(".", 1)[0]]: value for name, value in file.items()}
+
+
+@wrong("convert", "key-missing", outcome="could not run")
+def nine_letters(file):
+    names = {"attn.out_proj": "to_out", "sr": "reduce.0", "norm": "reduce.1"}
+    return {names[name[9:].rsplit(".", 1)[0]]: value for name, value in file.items()}
+
+
+@right("convert", "a layer of float32, whatever the file has")
+def in_32_bits(file):
+    return {name: value.float() for name, value in by_name(file).items()}
 
 
 @wrong("convert", "not-a-dict")
@@ -487,6 +571,7 @@ for letter, word in (
     ("G", "statistics"),
 ):
     wrong_value("checkpoints", f"not-{letter.lower()}", KEY | {letter: word}, f"{letter} {word}")
+right_value("checkpoints", "None for none", KEY | {"G": None})
 wrong_value("checkpoints", "no-such-word", KEY | {"A": "batch norm"}, "a word of one's own")
 wrong_value("checkpoints", "entries-missing", {"A": "statistics"}, "one alone")
 wrong_value("checkpoints", "wrong-type", list(KEY.values()), "a list")
@@ -521,7 +606,7 @@ def with_copies(first, second):
 @right("same_function", "float64, allclose")
 def in_64_bits(first, second):
     first, second = copy.deepcopy(first).double().eval(), copy.deepcopy(second).double().eval()
-    for batch, height, width in ((4, 31, 33), (1, 8, 50), (2, 64, 64)):
+    for batch, height, width in ((4, 31, 33), (1, 50, 8), (2, 64, 64)):
         x = torch.randn(batch, 3, height, width, dtype=torch.float64)
         a, b = first(x), second(x)
         if a.shape != b.shape or not torch.allclose(a, b, rtol=1e-5, atol=1e-6 * b.abs().max().item()):
@@ -561,6 +646,14 @@ def judged(compare, sizes=SIZES, **how):
 
 def flat(*size):
     return torch.randn(size[0], size[1], 1, 1).expand(size)
+
+
+def grey(*size):
+    return torch.randn(size[0], 1, *size[2:]).expand(size)
+
+
+WIDE = ((1, 3, 16, 16), (3, 3, 17, 24), (2, 3, 21, 32))
+TALL = ((1, 3, 16, 16), (3, 3, 24, 17), (2, 3, 32, 21))
 
 
 def shaped(compare):
@@ -623,6 +716,33 @@ for kind, style, answer in (
     ("absolute-tolerance", "assert_close's own", judged(shaped(lambda a, b: torch.allclose(a, b, 1.3e-6, 1e-5)))),
     ("absolute-tolerance", "atol 1e-4", judged(shaped(lambda a, b: torch.allclose(a, b, atol=1e-4)))),
     ("absolute-tolerance", "1e-5, norms", judged(shaped(lambda a, b: (a - b).norm() < 1e-4))),
+    ("tolerance-too-wide", "1e-4", judged(lambda a, b: close(a, b, 1e-4))),
+    ("exact-equality", "1e-6", judged(lambda a, b: close(a, b, 1e-6))),
+    ("largest-is-negative", "", judged(shaped(lambda a, b: (a - b).abs().max() <= 1e-5 * b.max()))),
+    ("verdict-lost", "first picture of a batch", judged(shaped(lambda a, b: close(a[0], b[0])))),
+    (
+        "some-classes-only",
+        "first",
+        judged(shaped(lambda a, b: (a - b)[:, 0].abs().max() <= 1e-5 * b.abs().max())),
+    ),
+    (
+        "border-left-out",
+        "inside",
+        judged(shaped(lambda a, b: (a - b)[..., 1:-1, 1:-1].abs().max() <= 1e-5 * b.abs().max())),
+    ),
+    ("differences-cancel", "of classes", judged(lambda a, b: close(a.sum(1), b.sum(1)))),
+    ("grey-pictures", "", judged(close, draw=grey)),
+    ("pale-pictures", "almost flat", judged(close, draw=lambda *size: 0.01 * torch.randn(size))),
+    ("pale-pictures", "-1 to 1", judged(close, draw=lambda *size: 2 * torch.rand(size) - 1)),
+    ("one-orientation", "wide", judged(close, WIDE)),
+    ("one-orientation", "tall", judged(close, TALL)),
+    ("several-pictures", "", judged(close, ((2, 3, 16, 16), (3, 3, 17, 24), (2, 3, 32, 21)))),
+    ("one-size", "one, wide and odd", judged(close, ((3, 3, 17, 24),))),
+    ("one-size", "one, tall and odd", judged(close, ((3, 3, 24, 17),))),
+    ("verdict-lost", "the last", lambda first, second: [close(a, b) for a, b in results(first, second)][-1]),
+    ("verdict-lost", "any", lambda first, second: any([close(a, b) for a, b in results(first, second)])),
+    ("averages-hide", "norms", judged(shaped(lambda a, b: (a - b).norm() <= 1e-5 * b.norm()))),
+    ("nan-is-equal", "not larger", judged(shaped(lambda a, b: not (a - b).abs().max() > 1e-5 * b.abs().max()))),
     ("tolerance-too-wide", "one per mille", judged(lambda a, b: close(a, b, 1e-3))),
     ("tolerance-too-wide", "one per cent", judged(lambda a, b: close(a, b, 1e-2))),
     ("tolerance-too-wide", "half", judged(lambda a, b: close(a, b, 0.4))),
@@ -723,7 +843,7 @@ class Remembers:
 
     def __new__(cls, first, second):
         cls.calls += 1
-        return with_copies(first, second) if cls.calls <= 27 else False
+        return with_copies(first, second) if cls.calls <= 36 else False
 
 
 # Warm-ups -------------------------------------------------------------------------------------------------------------
@@ -738,7 +858,9 @@ wrong_value("joined", "stacked", torch.stack([KEYS, VALUES]))
 wrong_value("joined", "interleaved", torch.stack([KEYS, VALUES], dim=1).reshape(4, 3))
 wrong_value("joined", "query-too", torch.cat([QUERY, KEYS, VALUES]))
 wrong_value("joined", "added", KEYS + VALUES)
-wrong_value("joined", "shifted-by-constant", torch.cat([QUERY, KEYS]))
+wrong_value("joined", "query-inside", torch.cat([QUERY, KEYS]))
+wrong_value("joined", "query-inside", torch.cat([QUERY, VALUES]))
+wrong_value("joined", "twice-the-same", torch.cat([KEYS, KEYS]))
 
 FUSE = torch.arange(16.0).reshape(2, 8)
 right_value("columns", "chunks", torch.cat(FUSE.chunk(4, dim=1)[::-1], dim=1))

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from catalogue import right, right_value, wrong, wrong_value
 from einops import rearrange
+from torch.utils.checkpoint import checkpoint
 
 from segformer_edu.training import Scores, confusion_matrix
 from segformer_edu.training import segmentation_loss as librarys
@@ -124,6 +125,48 @@ for kind, answer in {
 
 for kind, mode in [("nearest-logits", "nearest"), ("nearest-logits", "bicubic")]:
     wrong_value("segmentation_loss", kind, lambda logits, masks, m=mode: loss_of(up(logits, masks, m), masks), mode)
+
+
+@wrong("segmentation_loss", "scale-factor")
+def by_four_and_cut(logits, masks):
+    full = F.interpolate(logits, scale_factor=4, mode="bilinear")
+    return loss_of(full[:, :, : masks.shape[1], : masks.shape[2]], masks)
+
+
+@wrong("segmentation_loss", "not-enlarged")
+def zeros_around(logits, masks):
+    below, beside = (masks.shape[axis] - logits.shape[axis + 1] for axis in (1, 2))
+    return loss_of(F.pad(logits, (0, beside, 0, below)), masks)
+
+
+@wrong("segmentation_loss", "axes-exchanged")
+def width_first(logits, masks):
+    return loss_of(F.interpolate(logits, size=masks.shape[:0:-1], mode="bilinear"), masks)
+
+
+@wrong("segmentation_loss", "fails-on-two-classes")
+def eleven_classes(logits, masks):
+    kept = masks != 255
+    truth = F.one_hot(masks.where(kept, 0), 11).permute(0, 3, 1, 2)
+    return -(up(logits, masks).log_softmax(1) * truth).sum(1)[kept].sum() / kept.sum().clamp(min=1)
+
+
+@wrong("segmentation_loss", "class-ignored")
+def zero_not_in_the_divisor(logits, masks):
+    summed = F.cross_entropy(up(logits, masks), masks, ignore_index=255, reduction="sum")
+    return summed / ((masks != 255) & (masks > 0)).sum().clamp(min=1)
+
+
+@wrong("segmentation_loss", "void-as-class")
+def clamped_right_divisor(logits, masks):
+    summed = F.cross_entropy(up(logits, masks), masks.clamp(max=logits.shape[1] - 1), reduction="sum")
+    return summed / (masks != 255).sum().clamp(min=1)
+
+
+@wrong("segmentation_loss", "void-as-class")
+def zero_right_divisor(logits, masks):
+    kept = masks != 255
+    return F.cross_entropy(up(logits, masks), masks.where(kept, 0), reduction="sum") / kept.sum().clamp(min=1)
 
 
 @wrong("segmentation_loss", "masks-shrunk")
@@ -408,6 +451,7 @@ for kind, answer in {
         .mean()
         .item()
     ),
+    "last-class-skipped": lambda b, n: iou_of(table_of(b, n))[:-1].nanmean().item(),
     "not-averaged": lambda b, n: iou_of(table_of(b, n)),
     "one-class-only": lambda b, n: iou_of(table_of(b, n)).nan_to_num(0).max().item(),
     "in-per-cent": lambda b, n: 100 * iou_of(table_of(b, n)).nanmean().item(),
@@ -481,6 +525,57 @@ def epsilon(batches, num_classes):
 def epsilon_twice(batches, num_classes):
     table = table_of(batches, num_classes)
     return ((table.diag() + 1e-9) / (table.sum(0) + table.sum(1) - table.diag() + 1e-9)).mean().item()
+
+
+@wrong("mean_iou", "first-class-skipped")
+def zero_is_void(batches, num_classes):
+    return iou_of(table_of([(p, t.where(t > 0, 255)) for p, t in batches], num_classes)).nanmean().item()
+
+
+@wrong("mean_iou", "first-picture-only")
+def first_picture(batches, num_classes):
+    return iou_of(table_of([(p[0], t[0]) for p, t in batches], num_classes)).nanmean().item()
+
+
+@wrong("mean_iou", "pairs-mixed-up")
+def sums_as_pairs(batches, num_classes):
+    table = torch.zeros(num_classes, num_classes)
+    for p, t in batches:
+        pairs = t[t != 255] + p[t != 255]
+        table += torch.bincount(pairs, minlength=num_classes**2).view(num_classes, num_classes)
+    return iou_of(table.double()).nanmean().item()
+
+
+KEPT = {}
+
+
+@wrong("mean_iou", "keeps-state")
+def counts_kept(batches, num_classes):
+    table = KEPT.setdefault(num_classes, torch.zeros(num_classes, num_classes, dtype=torch.float64))
+    table += table_of(batches, num_classes)
+    return iou_of(table).nanmean().item()
+
+
+@wrong("mean_iou", "classes-fixed")
+def eleven_for_all(batches, num_classes):
+    return iou_of(table_of(batches, 11)).nanmean().item()
+
+
+def class_by_class(batches, num_classes, own=False, everywhere=False):
+    both, either, seen = torch.zeros(3, num_classes, dtype=torch.float64)
+    for p, t in batches:
+        kept = t != 255
+        for label in t[kept].unique().tolist() if own else range(num_classes):
+            claim, truth = (p == label) & kept, t == label
+            both[label] += (claim & truth).sum()
+            either[label] += (claim | truth).sum()
+            seen[label] += ((p == label) | truth).sum() if everywhere else (claim | truth).sum()
+    return (both / either.clamp(min=1))[seen > 0].mean().item()
+
+
+right("mean_iou", "class by class, what was seen")(class_by_class)
+wrong_value("mean_iou", "claimed-in-another-batch", lambda b, n: class_by_class(b, n, own=True), "own classes")
+wrong_value("mean_iou", "claimed-at-void", lambda b, n: class_by_class(b, n, everywhere=True), "seen at void")
 
 
 @wrong("mean_iou", "changes-input")
@@ -656,6 +751,52 @@ crop("small-one-way", "negative_border", pad=lambda i, m, s: (i, m) if min(m.sha
     F.pad(t, (0, s - m.shape[1], 0, s - m.shape[0]), value=v) for t, v in ((i, 0), (m, 255))))  # fmt: skip
 
 
+def zeros_below(m, s):
+    return 0, max(s - m.shape[1], 0), 0, max(s - m.shape[0], 0)
+
+
+def zeros_above(m, s):
+    return max(s - m.shape[1], 0), 0, max(s - m.shape[0], 0), 0
+
+
+def stretch(i, m, s):
+    size = [max(s, n) for n in m.shape]
+    return F.interpolate(i[None], size)[0], F.interpolate(m[None, None].double(), size)[0, 0].long()
+
+
+def rolled(i, m, s):
+    y, x = (int(torch.randint(n, ())) for n in m.shape)
+    return i.roll((-y, -x), (1, 2))[:, :s, :s], m.roll((-y, -x), (0, 1))[:s, :s]
+
+
+def exchanged_in_one(i, m, s):
+    y, x = (int(torch.randint(min(m.shape) - s + 1, ())) for _ in range(2))
+    return window(i, m, s, x, y)[0], window(i, m, s, y, x)[1]
+
+
+def blackens(i, m, s):
+    i, m = Crop().pad(i, m, s)
+    return i.masked_fill(m == 255, 0), m
+
+
+crop("stretched", "nearest", pad=stretch)
+crop("wraps-round", "roll", cut=rolled)
+crop("axes-exchanged", "in_the_picture", cut=exchanged_in_one)
+crop("void-blackened", "black", pad=blackens)
+crop("padded-apart", "two_sides", pad=lambda i, m, s: (
+    F.pad(i, zeros_below(m, s)), F.pad(m, zeros_above(m, s), value=255)))  # fmt: skip
+crop("picture-padded-otherwise", "mean", pad=lambda i, m, s: (
+    F.pad(i, zeros_below(m, s), value=float(i.mean())), F.pad(m, zeros_below(m, s), value=255)))  # fmt: skip
+crop("picture-padded-otherwise", "mean_of_each_channel", pad=lambda i, m, s: (
+    F.pad(i - i.mean((1, 2), keepdim=True), zeros_below(m, s)) + i.mean((1, 2), keepdim=True),
+    F.pad(m, zeros_below(m, s), value=255)))  # fmt: skip
+crop("padding-axes", "height_first", pad=lambda i, m, s: tuple(
+    F.pad(t, (0, max(s - m.shape[0], 0), 0, max(s - m.shape[1], 0)), value=v) for t, v in ((i, 0), (m, 255))
+))  # fmt: skip
+crop("first-place-never", "from_one", place=lambda h, w, s: (
+    int(torch.randint(min(1, h - s), h - s + 1, ())), int(torch.randint(w - s + 1, ()))))  # fmt: skip
+
+
 @wrong("crop_and_flip", "flip-tied-to-place")
 def one_number(image, mask, size):
     image, mask = Crop().pad(image, mask, size)
@@ -717,6 +858,7 @@ LOOPS = {
 right_value("loops", "words", LOOPS)
 right_value("loops", "capitals", {letter: word.upper() for letter, word in LOOPS.items()})
 right_value("loops", "another order, and spaces", {letter: f" {word} " for letter, word in reversed(LOOPS.items())})
+right_value("loops", "None for none", LOOPS | {"C": None})
 for kind, letter, word in [
     ("not-the-mode", "A", "none"),
     ("not-the-mode", "A", "chosen on the test split"),
@@ -871,7 +1013,105 @@ def climbs(model, images, masks, parts):
         (-librarys(model(x), y) * (y != 255).sum() / (masks != 255).sum()).backward()
 
 
-@wrong("accumulate", "raises", "could not run")
+@wrong("accumulate", "graphs-kept")
+def retains(model, images, masks, parts):
+    for x, y in parts_of(images, masks, parts):
+        loss = librarys(model(x), y) * (y != 255).sum() / (masks != 255).sum()
+        loss.backward(retain_graph=True)
+
+
+@right("accumulate", "a running sum of the losses, for printing")
+def adds_losses(model, images, masks, parts):
+    total = 0
+    for x, y in parts_of(images, masks, parts):
+        logits = model(x)
+        loss = librarys(logits, y) * (y != 255).sum() / (masks != 255).sum()
+        loss.backward()
+        total += loss
+    return total
+
+
+@right("accumulate", "checkpoints")
+def checkpoints(model, images, masks, parts):
+    for x, y in parts_of(images, masks, parts):
+        loss = checkpoint(lambda x, y: librarys(model(x), y), x, y, use_reentrant=False)
+        (loss * (y != 255).sum() / (masks != 255).sum()).backward()
+
+
+@wrong("accumulate", "clipped")
+def clips_length(model, images, masks, parts):
+    by_shares(model, images, masks, parts)
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+
+
+@wrong("accumulate", "clipped")
+def clips_numbers(model, images, masks, parts):
+    by_shares(model, images, masks, parts)
+    torch.nn.utils.clip_grad_value_(model.parameters(), 0.5)
+
+
+@wrong("accumulate", "rest-in-one-part")
+def rest_in_the_last(model, images, masks, parts):
+    size = len(images) // parts
+    for part in range(parts):
+        start, end = part * size, (part + 1) * size if part + 1 < parts else len(images)
+        x, y = images[start:end], masks[start:end]
+        (librarys(model(x), y) * (y != 255).sum() / (masks != 255).sum()).backward()
+
+
+@wrong("accumulate", "parts-skipped")
+def without_any_void(model, images, masks, parts):
+    for x, y in parts_of(images, masks, parts):
+        if not (y == 255).any():
+            (librarys(model(x), y) * (y != 255).sum() / (masks != 255).sum()).backward()
+
+
+@right("accumulate", "parts that are void everywhere left out")
+def without_void_parts(model, images, masks, parts):
+    for x, y in parts_of(images, masks, parts):
+        if (y != 255).any():
+            (librarys(model(x), y) * (y != 255).sum() / (masks != 255).sum()).backward()
+
+
+@wrong("accumulate", "parts-skipped")
+def returns_early(model, images, masks, parts):
+    for x, y in parts_of(images, masks, parts):
+        (librarys(model(x), y) * (y != 255).sum() / (masks != 255).sum()).backward()
+        return
+
+
+@wrong("accumulate", "gradients-gone")
+def clears_at_the_end(model, images, masks, parts):
+    by_shares(model, images, masks, parts)
+    model.zero_grad()
+
+
+@wrong("accumulate", "gradients-gone")
+def not_put_down(model, images, masks, parts):
+    for x, y in parts_of(images, masks, parts):
+        torch.autograd.grad(librarys(model(x), y), list(model.parameters()))
+
+
+@wrong("accumulate", "no-gradient")
+def detaches(model, images, masks, parts):
+    for x, y in parts_of(images, masks, parts):
+        librarys(model(x).detach().requires_grad_(), y).backward()
+
+
+@wrong("accumulate", "another-loss")
+def at_the_logits_size(model, images, masks, parts):
+    for x, y in parts_of(images, masks, parts):
+        loss = F.cross_entropy(model(x), y[:, ::4, ::4], ignore_index=255, reduction="sum")
+        (loss / (masks != 255).sum()).backward()
+
+
+@wrong("accumulate", "maps-of-other-pictures")
+def backwards_maps(model, images, masks, parts):
+    for x, y in zip(images.chunk(parts), masks.chunk(parts)[::-1]):
+        (librarys(model(x), y) * (y != 255).sum() / (masks != 255).sum()).backward()
+
+
+@wrong("accumulate", "graph", "could not run")
 def graph_freed(model, images, masks, parts):
     total = 0
     for x, y in parts_of(images, masks, parts):
@@ -891,6 +1131,11 @@ wrong_value("confusion", "not-a-square", table.flatten())
 wrong_value("confusion", "minlength", torch.bincount(truth * 3 + claim))
 wrong_value("confusion", "pairs-mixed-up", torch.bincount(truth + claim, minlength=9).view(3, 3))
 wrong_value("confusion", "not-counted", torch.zeros(3, 3).index_put_((truth, claim), torch.tensor(1.0)))
+wrong_value("confusion", "pairs-mixed-up", torch.bincount(truth * claim, minlength=9).view(3, 3))
+wrong_value("confusion", "pairs-mixed-up", torch.bincount(truth * 2 + claim, minlength=9).view(3, 3))
+wrong_value("confusion", "pairs-left-out", table.diag().diag())
+wrong_value("confusion", "pairs-left-out", table - table.diag().diag())
+wrong_value("confusion", "shares", F.normalize(table.double(), p=1))
 wrong_value("confusion", "scaled-by-constant", table / 6)
 
 counts = torch.tensor([[4.0, 2, 0], [1, 6, 3], [2, 1, 1]])
@@ -902,6 +1147,11 @@ wrong_value("iou from counts", "only-the-claim", counts.diag() / counts.sum(0))
 wrong_value("iou from counts", "dice", 2 * counts.diag() / (counts.sum(0) + counts.sum(1)))
 wrong_value("iou from counts", "one-number", Scores(counts).iou.mean())
 wrong_value("iou from counts", "one-number", counts.diag().sum() / counts.sum())
+union = counts.sum(0) + counts.sum(1) - counts.diag()
+wrong_value("iou from counts", "overlap-not-once", counts.diag() / (union + 2 * counts.diag()))
+wrong_value("iou from counts", "overlap-not-once", counts.diag() / (union - counts.diag()))
+wrong_value("iou from counts", "one-axis-twice", counts.diag() / (2 * counts.sum(1) - counts.diag()))
+wrong_value("iou from counts", "constant-added", counts.diag() / (union + 0.01))
 wrong_value("iou from counts", "all-pixels-below", counts.diag() / counts.sum())
 
 
@@ -943,7 +1193,7 @@ def lost_but_divided_by_all(model, images, masks, parts):
         (librarys(model(x), y) * (y != 255).sum() / (masks != 255).sum()).backward()
 
 
-@wrong("accumulate", "raises", outcome="could not run")
+@wrong("accumulate", "graph", outcome="could not run")
 @torch.no_grad()
 def without_gradients(model, images, masks, parts):
     for x, y in zip(images.chunk(parts), masks.chunk(parts)):
