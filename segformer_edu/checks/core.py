@@ -96,10 +96,17 @@ COMMON = {
     "cannot-place": "The check could not tell which of your tensors is which weight. Are the names those of the text?",
     "takes-too-long": "Is a loop waiting for something that never comes?",
     "name-missing": "Is the name spelt the same where it is made and where it is used, and is it made before?",
+    "key-missing": "There is nothing under this name or key. Which names are there, spelt how?",
+    "outside": "A place is asked for that is not there. How many are there, and from which number do you count?",
+    "graph": "The message speaks of gradients, not of shapes. Which line leaves the graph, writes into it, or needs it "
+    "once more?",
     "raises": "Read the message, then the line. Which shape does it expect, and which one does it get?",
     "check-failed": "The check cannot look at this answer. Is it what the stub asks for?",
 }
 """Kinds that every exercise has, and their hints."""
+
+_GRAPH = ("through the graph", "requires grad", "require grad", "inplace operation", "used in the graph")
+"""What autograd says, and nobody else."""
 
 _HERE, _TORCH = str(Path(__file__).parent), str(Path(torch.__file__).parent)
 
@@ -474,8 +481,18 @@ def _told(look: Look, error: BaseException) -> Result:
         return _found(look, "could not run", "super-init-missing", f"{look._doing} raised {failure}")
     if isinstance(error, TypeError) and not within(error.__traceback__):
         return _found(look, "could not run", "signature", f"{look._doing} raised {failure}")
-    kind = "name-missing" if isinstance(error, AttributeError | NameError) else "raises"
-    return _found(look, "could not run", kind, f"{look._doing} raised {failure}")
+    return _found(look, "could not run", _speaks_of(error, failure.words), f"{look._doing} raised {failure}")
+
+
+def _speaks_of(error: BaseException, words: str) -> str:
+    """Return the kind of an exception: of names, keys, places, the graph of the gradients, or else of shapes."""
+    if isinstance(error, AttributeError | NameError):
+        return "name-missing"
+    if isinstance(error, KeyError):
+        return "key-missing"
+    if isinstance(error, IndexError) and "out of" in words and not words.startswith("Dimension"):
+        return "outside"
+    return "graph" if isinstance(error, RuntimeError) and any(part in words for part in _GRAPH) else "raises"
 
 
 def _lacks_super(words: str) -> bool:

@@ -38,6 +38,9 @@ STOPWATCH_HINTS = {
     "one-call-too-few": "Fewer calls are timed than are asked for. How often does your loop run?",
     "call-inside-out": "Nothing is called between the two looks at the clock. What is it that takes time?",
     "call-twice": "Between two looks at the clock the function is called more than once. How often should it be?",
+    "warm-up-in-the-loop": "Calls that do not count are made before each one that does. How often does a device "
+    "have to wake up?",
+    "rounded": "Digits are missing at the end of yours. Which line takes them away?",
     "not-a-number": "How many milliseconds: which kind of answer is that?",
 }
 
@@ -82,6 +85,8 @@ SUMMARIES: dict[str, Callable[[list[float]], float]] = {
     "beside-the-middle": lambda times: sorted(times)[len(times) // 2 - 1],
     "beside-the-middle ": lambda times: sorted(times)[min(len(times) // 2 + 1, len(times) - 1)],
     "mean ": lambda times: statistics.fmean(sorted(times)[1:-1] or times),
+    "mean  ": lambda times: statistics.fmean(sorted(times)[:-1] or times),
+    "mean   ": lambda times: sum(sorted(times)[:-1]) / max(1, len(times) - 1),
 }
 
 
@@ -164,7 +169,10 @@ def _recognised(look: Look, results: list[float], target: list[float], logs: lis
     ):
         warmups, more = max(number, 0), max(-number, 0)  # below zero: so many warm-ups are counted
         made = [_measured(repeats + more, warmups, before, after, summary, whole, settle) for repeats in REPEATS]
-        unit = min((1000, 1, 1e6, 1e9), key=lambda unit: abs(math.log(max(abs(results[0] / (unit * made[0])), 1e-300))))
+        unit = min(
+            (1000, 1, 1e6, 1e9),
+            key=lambda unit: abs(math.log(max(abs(results[0] / (unit * made[0] or 1e-300)), 1e-300))),
+        )
         if _equal(results, [unit * value for value in made]):
             faults = (
                 ("whole-loop" if whole else "",),
@@ -187,11 +195,17 @@ def _recognised(look: Look, results: list[float], target: list[float], logs: lis
         if inside and inside[0] >= log.count("call"):
             look.wrong("call-inside-out", f"{seen}.")
         if inside and max(inside[1:], default=0) > 1:
-            look.wrong("call-twice", f"{seen}.")
+            look.wrong("warm-up-in-the-loop" if _one_at_a_time(log) else "call-twice", f"{seen}.")
     for factor, kind in ((1e-3, "seconds"), (1e3, "seconds"), (1e-6, "seconds")):
         if _equal(results, [factor * value for value in target]):
             look.wrong(kind, f"{seen}.")
     _otherwise(look, results, target, logs, seen)
+
+
+def _one_at_a_time(log: list[str]) -> bool:
+    """Whether one call is made between each first and second look at the clock."""
+    between = " ".join(event for event in log if event != "wait").split("clock")
+    return all(part.split() == ["call"] for part in between[1::2])
 
 
 def _otherwise(look: Look, results: list[float], target: list[float], logs: list[list[str]], seen: str) -> NoReturn:
@@ -200,6 +214,10 @@ def _otherwise(look: Look, results: list[float], target: list[float], logs: list
         look.wrong("whole-loop", f"{seen}.")
     if _equal(results, [-value for value in target]):
         look.wrong("sign-reversed", f"{seen}.")
+    for digits in range(4):
+        if all(abs(value - right) < 10**-digits and math.isclose(value, round(value, digits))
+               for value, right in zip(results, target)):  # fmt: skip
+            look.wrong("rounded", f"{seen}.")
     near = all(math.isclose(value, right, rel_tol=0.05) for value, right in zip(results, target))
     look.wrong("close-but-not-equal" if near else "unknown", f"{seen}.")
 
@@ -227,6 +245,10 @@ FOLD_HINTS = {
     "eps-forgotten": "Where the variance is tiny, yours is too large. What keeps the norm from dividing by zero?",
     "eps-outside-the-root": "Where the variance is tiny, yours differs. To what is the small constant added, and when?",
     "eps-fixed": "Where the variance is tiny, yours differs. Which norm decides how large the small constant is?",
+    "sign-lost": "In some channels the norm's own scale is below zero. Which line takes its sign away?",
+    "one-scale-for-all": "All filters are multiplied by the same number. How many factors has the norm?",
+    "scale-and-shift-exchanged": "The norm has two numbers of its own for each channel. Which of them multiplies?",
+    "momentum-used": "One of the norm's numbers says how fast it learns its statistics. Is anything learned here?",
     "inputs-scaled": "The norm comes after the convolution. Which axis of the filters counts what comes out?",
     "no-bias-in-the-layer": "The convolution had no bias. Does the norm shift its channels all the same?",
     "fails-without-bias": "A convolution may have no bias. What stands there in its place?",
@@ -241,7 +263,14 @@ FOLDED: tuple[dict[str, Any], ...] = (
     {"in_channels": 5, "out_channels": 5, "kernel_size": 1},
     {"in_channels": 6, "out_channels": 11, "kernel_size": 3, "padding": 1, "bias": False},
     {"in_channels": 6, "out_channels": 6, "kernel_size": 3, "padding": 1, "groups": 6},
-    {"in_channels": 4, "out_channels": 7, "kernel_size": (3, 5), "padding": (2, 1), "stride": (2, 3), "dilation": 2},
+    {
+        "in_channels": 4,
+        "out_channels": 7,
+        "kernel_size": (3, 5),
+        "padding": (2, 1),
+        "stride": (2, 3),
+        "dilation": (2, 1),
+    },
     {"in_channels": 4, "out_channels": 7, "kernel_size": 3, "padding": 1, "padding_mode": "reflect", "bias": False},
 )
 
@@ -254,6 +283,7 @@ def _pair(options: dict[str, Any], seed: int) -> tuple[nn.Conv2d, nn.BatchNorm2d
     norm = nn.BatchNorm2d(channels, eps=3e-4 if seed else 1e-5).double().eval()
     with torch.no_grad():
         norm.weight.copy_(random(channels, seed=seed + 1).abs() + 0.6)
+        norm.weight[1::3] *= -1
         norm.bias.copy_(random(channels, seed=seed + 2))
         norm.running_mean.copy_(random(channels, seed=seed + 3))  # type: ignore[union-attr]
         norm.running_var.copy_(random(channels, seed=seed + 4).abs() + 0.3)  # type: ignore[union-attr]
@@ -330,6 +360,10 @@ def _compare_filters(
     sigma = (var + eps).sqrt()
     scale = gamma / sigma
     factors = {
+        "sign-lost": (scale.abs(),),
+        "one-scale-for-all": tuple(number.expand_as(scale) for number in (scale.mean(), *scale)),
+        "scale-and-shift-exchanged": (beta / sigma,),
+        "momentum-used": (gamma / (var * (norm.momentum or 0) + eps).sqrt(),),
         "weights-not-scaled": (torch.ones_like(scale),),
         "scale-forgotten": (1 / sigma,),
         "not-divided": (gamma,),
@@ -410,6 +444,11 @@ def _compare_bias(look: Look, made: nn.Conv2d, convolution: nn.Conv2d, parts: tu
 STRIP_HINTS = {
     "whole-at-once": "All rows go through the convolution at once. How many should it see in one call?",
     "strips-too-large": "A call sees more rows than its own and two neighbours. Where does the strip end?",
+    "strips-too-small": "More strips are made than the map needs. How many rows of the result does each of them make?",
+    "last-row-lost": "The last strip has no row below it. What is cut away from it all the same?",
+    "changes-the-layer": "The convolution is another one after the call. Which line sets something of it, and who uses "
+    "it next?",
+    "groups-lost": "This convolution is depthwise. Which of its settings have you not handed on?",
     "no-neighbours": "The rows on both sides of every cut are wrong. What does the window see there, and what should "
     "it see?",
     "no-neighbour-above": "The first row of every strip but one is wrong. Which row does its window miss?",
@@ -455,13 +494,22 @@ def in_strips(look: Look, answer: Any) -> None:
     for height, rows in STRIPS:
         _one_picture(look, answer, convolution, height, rows)
         look.done(f"{height} rows in strips of {rows}")
+    depthwise = nn.Conv2d(6, 6, 3, padding=1, groups=6).double()
+    x = random(2, 6, 11, 7)
+    yours = look.attempt(answer, depthwise, x, 3)
+    if not isinstance(yours, torch.Tensor) or not close(yours, depthwise(x)):
+        words = yours if isinstance(yours, Failure) else "The values are others."
+        look.wrong("groups-lost", f"With {depthwise}: {words}")
+    look.done("a depthwise convolution")
     x = random(2, 3, 11, 7).requires_grad_()
     target = convolution(x)
     yours = look.output(answer, convolution, x, 3)
     if not yours.requires_grad:
         look.wrong("no-gradient", "The result of the strips has no gradient.")
     weights = random(*target.shape, seed=4)
-    first, second = (torch.autograd.grad((y * weights).sum(), x)[0] for y in (yours, target))
+    first, second = (torch.autograd.grad((y * weights).sum(), x, allow_unused=True)[0] for y in (yours, target))
+    if first is None:
+        look.wrong("no-gradient", "No gradient reaches the map that went in.")
     if not close(first, second):
         look.wrong("wrong-gradient", "The gradient at the input is another one than that of the whole.")
     look.done("gradient")
@@ -471,7 +519,7 @@ def _one_picture(look: Look, answer: Any, convolution: nn.Conv2d, height: int, r
     """One height of the map and of its strips."""
     x = random(2, 3, height, 7, seed=height)
     told = f"in_strips(convolution, {height} rows, {rows})"
-    before = x.clone()
+    before, weights = str(convolution), [value.detach().clone() for value in convolution.parameters()]
     with _Heights() as seen, torch.no_grad():
         made = look.attempt(answer, convolution, x, rows, told=told)
     if isinstance(made, Failure):
@@ -481,8 +529,9 @@ def _one_picture(look: Look, answer: Any, convolution: nn.Conv2d, height: int, r
         made = look.call(answer, convolution, x, rows, told=told)
     if not isinstance(made, torch.Tensor):
         look.output(answer, convolution, x, rows, told=told)
-    if not torch.equal(before, x):
-        look.wrong("changes-input", "The map that went in holds other numbers after the call.")
+    after = str(convolution)
+    if before != after or not all(map(close, convolution.parameters(), weights)):
+        look.wrong("changes-the-layer", f"{told}: before it was {before}, and now it is {after}.")
     with torch.no_grad():
         target = convolution(x)
     _strips_right(look, made, target, convolution, x, rows, told)
@@ -491,6 +540,9 @@ def _one_picture(look: Look, answer: Any, convolution: nn.Conv2d, height: int, r
 
 def _heights(look: Look, found: list[int], height: int, rows: int, told: str) -> None:
     """The strips must be strips."""
+    if len(found) > -(-height // rows):
+        seen = f"{told}: the convolution was called {len(found)} times"
+        look.wrong("strips-too-small", f"{seen}; {-(-height // rows)} strips are enough.")
     if rows >= height or not found:
         return
     seen = f"{told}: the convolution saw {', '.join(map(str, found[:12]))} rows; at most {rows + 2} are expected."
@@ -584,6 +636,8 @@ def _other_height(
             look.wrong("last-strip-lost", seen)
         if got in (height + len(cuts), height + 2 * len(cuts), height + 2 * len(cuts) + 2):
             look.wrong("neighbours-kept", seen)
+        if got == height - 1 and close(yours, target[:, :, :got]):
+            look.wrong("last-row-lost", seen)
         if got == height - 1 or got == height - 2:
             look.wrong("first-row-lost" if len(cuts) > 1 else "neighbours-cut-twice", seen)
         look.wrong("neighbours-cut-twice" if got < height else "neighbours-kept", seen)
@@ -682,6 +736,11 @@ puzzle_of(
             "Two rows are asked for, and each has a window of three rows. Which rows are these together?",
         ),
         "two-neighbours": (lambda: _ROWS[1:7], "How far does a 3×3 window look?"),
+        "strip-moved": (
+            lambda: [_ROWS[1:5], _ROWS[3:7]],
+            "The strip is as high as it should be, and lies a row too early or too late. Which rows does the first "
+            "window see?",
+        ),
         "columns-for-rows": (lambda: _ROWS[:, 2:6], "Which axis counts the rows?"),
     },
 )
@@ -694,6 +753,14 @@ puzzle_of(
     target=lambda: _FUSE @ _PROJECT,
     wrong={
         "transposed": (lambda: (_FUSE @ _PROJECT).T, "How many rows has a matrix that gives four numbers?"),
+        "middle-exchanged": (
+            lambda: _FUSE.flip(1) @ _PROJECT,
+            "The two numbers in between have changed places. Which column of `fuse` belongs to which row of `project`?",
+        ),
+        "summed-separately": (
+            lambda: _FUSE.sum(1)[:, None] * _PROJECT.sum(0),
+            "Each matrix is summed by itself. Which axis do the two share?",
+        ),
         "projection-alone": (lambda: _PROJECT, "One of the two is missing. Which?"),
         "fusion-alone": (lambda: _FUSE, "Only the second one is there. What does it get?"),
     },

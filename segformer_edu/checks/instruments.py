@@ -84,6 +84,8 @@ FIELD_HINTS = {
     "pictures-added": "Twice as many pictures give a stronger field. Is it a sum over the pictures?",
     "channels-averaged": "The channels' squares are averaged. Which of the three axes has a mean, and which have sums?",
     "colours-averaged": "The colours' squares are averaged. Which of the three axes has a mean, and which have sums?",
+    "channels-missing": "Not all channels of the unit have a say. How many has it here?",
+    "averaged-too-early": "The pictures were averaged before the model saw them. What is averaged over the pictures?",
     "one-channel": "Only one channel of the unit has a say. How many has it?",
     "one-picture": "Only one picture has a say. Where do you collect what the others give?",
     "largest-channel": "You keep the largest gradient of several. What does the text do with all of them?",
@@ -150,7 +152,13 @@ def _fields(g: Tensor, images: Tensor) -> Iterator[tuple[str, Tensor]]:
             mean**power for mean in (square.mean((0, 1, 2)), square.sum(2).mean((0, 1))) for power in (0.5, 1)
         ],
         "colours-averaged": [square.sum(1).mean((0, 1)) ** power for power in (0.5, 1)],
-        "one-channel": [one for channel in square.unbind(1) for one in _of_channel(channel)],
+        "one-channel": [
+            *(one for channel in square.unbind(1) for one in _of_channel(channel)),
+            *((one.sum(0) / divided).sqrt() for one in square.flatten(0, 1) for divided in (1, len(g))),
+        ],
+        "channels-missing": [
+            some.sum((1, 2)).mean(0).sqrt() for some in (square[:, :2], square[:, :3], square[:, 1:], square[:, 2:])
+        ],
         "one-picture": [(one.sum((0, 1)) / divided).sqrt() for one in square for divided in (1, len(g))],
         "scaled-to-one": [
             *(right / scale for scale in (right.max(), right.sum(), right.norm(), right.mean())),
@@ -235,8 +243,9 @@ def _drawn(g: Tensor) -> list[Tensor]:
 
 
 def _other_units(model: nn.Module, images: Tensor, centre: tuple[int, int]) -> Iterator[tuple[str, Tensor]]:
-    """Yield the fields of numbers that are made of the unit's channels."""
+    """Yield the fields of numbers that are made of the unit's channels, and of a mean of the pictures."""
     row, column = centre
+    yield "averaged-too-early", field(gradients(model, images.mean(0, keepdim=True), row, column))
     for made in (
         lambda unit: unit.norm(dim=1, keepdim=True),
         lambda unit: unit.square().sum(1, keepdim=True),
@@ -291,7 +300,11 @@ def effective_field(look: Look, answer: Any) -> None:
         look.wrong("signs-drawn", "Two calls may give two results: random numbers were drawn.")
     look.side_effects(answer, model, images.clone())
     look.done("no side effects")
-    candidates = chain(_fields(g, images), _other_units(model, images, (2, 3)), _units(model, images, (2, 3)))
+    candidates = chain(
+        _fields(g, images),
+        _other_units(model, images, (2, 3)),
+        _units(model, images, (2, 3)),
+    )
     tell(look, yours, field(g), candidates, "two pictures of 9×14")
     look.done("two pictures")
     other = random(3, 3, 12, 7, seed=4)
@@ -306,6 +319,8 @@ def _nothing_left(look: Look, answer: Callable[..., Any], model: nn.Module, imag
     """End where the weights or the pictures hold a gradient after the call."""
     model.zero_grad(set_to_none=True)
     look.call(answer, model, images)
+    if frozen := [f"`{name}`" for name, weight in model.named_parameters() if not weight.requires_grad]:
+        look.wrong("frozen", f"After the call these ask for no gradient: {', '.join(frozen)}.")
     held = [f"`{name}`" for name, weight in model.named_parameters() if weight.grad is not None]
     if images.grad is not None or images.requires_grad:
         held.append("`images`")
@@ -319,6 +334,11 @@ def _nothing_left(look: Look, answer: Callable[..., Any], model: nn.Module, imag
 
 RATE_HINTS = {
     "starts-at-zero": "Your first number is that of the pixels without a class. At which distance does the list begin?",
+    "starts-too-late": "Your first number is that of distance 2. At which distance does the list begin?",
+    "moved-by-one": "Mistakes and pixels were counted at two distances that differ by one. Which of them was moved?",
+    "void-in-the-total": "Pixels without a class are in the number that you divide by. Can one of them be right?",
+    "empty-distance-dropped": "The distances without any pixel are not in your list. How many numbers should it have "
+    "all the same?",
     "share-of-all-mistakes": "Your numbers add up to one. Is the share asked for that lies at a distance, or the "
     "share that is wrong there?",
     "share-of-all-pixels": "You divide by all pixels. Of which pixels is the error rate a share?",
@@ -394,13 +414,22 @@ def _wrong_rates(prediction: Tensor, masks: Tensor, distance: Tensor) -> Iterato
         "starts-at-zero": [
             *((top / below.clamp(min=1))[:-2] for top, below in
               ((mistakes, pixels), (wrong_at, every), (mistakes, every))),
-            wide[2:],
+        ],
+        "starts-too-late": [wide[2:]],
+        "moved-by-one": [
+            top / below.clamp(min=1)
+            for top, below in ((m, pixels[2:]), (m, pixels[:-2]), (mistakes[2:], p), (mistakes[:-2], p))
         ],
         "share-of-all-mistakes": [
             made / total for made in (m, m.cumsum(0)) for total in (m.sum(), mistakes.sum())
         ],
         "share-of-all-pixels": [made / total for made in (m, m.cumsum(0), p, p.cumsum(0)) for total in totals],
-        "bands-not-rings": [m.cumsum(0) / p.cumsum(0), *(made[1:-1] for made in outside)],
+        "bands-not-rings": [
+            m.cumsum(0) / p.cumsum(0),
+            m / p.cumsum(0),
+            m / pixels.flip(0).cumsum(0).flip(0)[1:-1],
+            *(made[1:-1] for made in outside),
+        ],
         "right-not-wrong": [1 - rate, (p - m) / p.clamp(min=1)],
         "far-pixels-added": [far_m / far_p.clamp(min=1)],
         "counts": [m, p - m, p],
@@ -465,6 +494,9 @@ def error_by_distance(look: Look, answer: Any) -> None:
         look.wrong("wrong-dtype", f"The rates are {yours.dtype}.")
     if tuple(yours.shape) == (MOST + 1,) and close(yours[:-1].double().nan_to_num(0), _target(*given)):
         look.wrong("far-pixels-last", f"The result has the shape ({MOST + 1},); its first {MOST} numbers are right.")
+    there = _rates(*given)[1][1:-1] > 0
+    if yours.shape == _target(*given)[there].shape and close(yours.double(), _target(*given)[there]):
+        look.wrong("empty-distance-dropped", f"There are {len(yours)} numbers, and {MOST} distances.")
     look.shape(
         yours,
         (MOST,),
@@ -515,10 +547,10 @@ def _void_at_a_distance(
     mistakes, pixels = (part[1:-1] for part in _rates(prediction, masks, distance))
     target, at = mistakes / pixels.clamp(min=1), distance == 1
     candidates = []
-    for count in (mistakes[0], ((prediction != masks) & at).sum()):
+    for kind, count in (("void-in-the-total", mistakes[0]), ("void-is-wrong", ((prediction != masks) & at).sum())):
         made = target.clone()
         made[0] = count / at.sum()
-        candidates.append(("void-is-wrong", made))
+        candidates.append((kind, made))
     made = target.clone()
     made[0] = ((prediction != masks) & at).sum() / pixels[0]
     candidates.append(("void-is-wrong", made))
@@ -548,6 +580,21 @@ puzzle_of(
         "mean-of-products": (
             lambda: (_SHARES * _DISTANCE).mean(1) / _DISTANCE.mean(1),
             "The shares of a query add up to one already. What is left to divide by a number of keys?",
+        ),
+        "difference-taken": (
+            lambda: (_SHARES * _DISTANCE).sum(1) - _DISTANCE.mean(1),
+            "You subtract what equal shares would give. How does this chapter compare the two?",
+        ),
+        "strongest-key": (
+            lambda: [
+                _DISTANCE[torch.arange(2), _SHARES.argmax(1)],
+                _DISTANCE[torch.arange(2), _SHARES.argmax(1)] / _DISTANCE.mean(1),
+            ],
+            "That is how far the strongest key lies. What do the shares of the other keys do?",
+        ),
+        "shares-ignored": (
+            lambda: _DISTANCE.mean(1),
+            "That is the distance that equal shares would give. Where do the shares come in?",
         ),
         "one-mean-for-all": (
             lambda: (_SHARES * _DISTANCE).sum(1) / _DISTANCE.mean(),

@@ -113,6 +113,7 @@ predictions(
 
 WORST_HINTS = {
     "best-first": "Your first picture has the fewest mistakes. Which end of the list is asked for?",
+    "wrong-end": "The order is right, and your list is the end of it. Which part of it is asked for?",
     "void-is-wrong": "A pixel without a class is no mistake. What do you compare there?",
     "void-in-the-total": "You divide by all pixels of a picture. Of which pixels is the share asked for?",
     "numbers-of-pixels": "You compare numbers of wrong pixels, and the pictures have different sizes. What is asked "
@@ -133,6 +134,9 @@ WORST_HINTS = {
     "begin and end?",
     "class-left-out": "The pixels of one class have no say. Which number marks those that have none?",
     "count-fixed": "The length of the list does not follow the argument. Where is it written down?",
+    "ties-lost": "Of several pictures with the same share only one is left. What has room for one of them alone?",
+    "rounded": "Two shares differ by little, and your order does not see it. Which line makes them equal?",
+    "rows-for-pixels": "You divide by a number of rows or columns. What is it that can be wrong?",
     "ties-turned-round": "Two pictures have the same share. Which of them should come first?",
     "mean-over-classes": "You take a mean over classes. Is the share asked for one of classes or of pixels?",
     "first-of-all": "Your list does not depend on the mistakes. By what is it sorted?",
@@ -220,8 +224,8 @@ def _lists(given: Case, count: int) -> Iterator[tuple[str, list[int]]]:
     right, everything = shares(given), len(given.masks)
     target = ranked(right, count)
     ious, accuracies = mious(given)
-    yield "best-first", ranked([-value for value in right], count)
-    yield "best-first", sorted(range(everything), key=lambda place: right[place])
+    for length in (count, everything):
+        yield "best-first", ranked([-value for value in right], length)
     yield "void-is-wrong", ranked(shares(given, void=True, total=True), count)
     yield "void-is-wrong", ranked([v / max(1, int((m != VOID).sum())) for v, m in
                                    zip(shares(given, void=True, number=True), given.masks)], count)  # fmt: skip
@@ -234,12 +238,15 @@ def _lists(given: Case, count: int) -> Iterator[tuple[str, list[int]]]:
     yield "counts-from-one", [place + 1 for place in target]
     yield "all-of-them", ranked(right, everything)
     yield "first-of-all", list(range(count))
-    yield "count-off-by-one", ranked(right, count + 1)
-    yield "count-off-by-one", ranked(right, count - 1)
-    yield "count-off-by-one", ranked(right, count + 1)[1:]
+    for made in (ranked(right, count + 1), ranked(right, count - 1), ranked(right, count + 1)[1:]):
+        yield "count-off-by-one", made
     for label in (0, 1):
         without = Case(given.predictions, [mask.where(mask != label, VOID) for mask in given.masks])
         yield "class-left-out", ranked(shares(without), count)
+    yield "wrong-end", ranked(right, everything)[-count:]
+    wrong = shares(given, number=True)
+    for side in (0, 1):
+        yield "rows-for-pixels", ranked([v / mask.shape[side] for v, mask in zip(wrong, given.masks)], count)
     for worse in (shares(given, void=True, total=True), shares(given, total=True), shares(given, number=True), ious):
         yield "best-first", ranked([-value for value in worse], count)
 
@@ -259,11 +266,21 @@ def worst(look: Look, answer: Any) -> None:
     if places != [2, 0] or (places := _list(look, answer, empty, 3)) != [2, 0, 1]:
         look.wrong("unlabelled-picture", f"Of three pictures the second has no labelled pixel; your list is {places}.")
     look.done("a picture without labels")
+    _near_or_equal(look, answer)
+
+
+def _near_or_equal(look: Look, answer: Callable[..., Any]) -> None:
+    """Shares that are nearly the same, and shares that are."""
+    near = case(picture(10, 10, 33, 0), picture(12, 25, 100, 0), picture(10, 10, 32, 0))
+    if (places := _list(look, answer, near, 2)) != [1, 0]:
+        look.wrong("rounded", f"Of three pictures 33 %, 33⅓ % and 32 % are wrong; your list is {places}.")
+    look.done("shares that are nearly the same")
     equal = case(picture(4, 5, 2, 0), picture(5, 6, 6, 0), picture(5, 8, 8, 0), picture(3, 5, 3, 0))
     places = _list(look, answer, equal, 3)
     if places != [1, 2, 3]:
         kind = "ties-turned-round" if sorted(places) == [1, 2, 3] else "unknown"
         kind = "place-twice" if len(set(places)) < len(places) else kind
+        kind = "ties-lost" if len({1, 2, 3} & set(places)) == 1 and kind == "unknown" else kind
         look.wrong(kind, f"The pictures 1, 2 and 3 have the same share; your list is {places}.")
     # a sort that promises no order of equal ones may keep it where there are few
     many = case(*(picture(4, 5, 10 if place % 3 else 5, 0) for place in range(40)))
@@ -325,6 +342,13 @@ FOLD_HINTS = {
     "a name?",
     "group-by-whole-name": "Each picture is a group of its own. Which part of its name tells the group?",
     "not-judged": "Some pictures judge in no part. What becomes of the groups that are left over?",
+    "group-judges-in-part": "A group judges, and some of its pictures do not. Of which pictures do you ask whether "
+    "they belong to it?",
+    "case-ignored": "Two groups differ by a capital letter alone. Which line makes one of them?",
+    "part-of-the-match": "Two groups have the same number behind other letters. How much of what the expression finds "
+    "do you keep?",
+    "last-match": "The expression fits in two places of a name. Which of the two tells the group?",
+    "all-matches": "The expression fits in two places of a name. Does the second one belong to the group?",
     "judged-twice": "Some pictures judge in several parts. How often should each?",
     "judges-learned-from": "A picture is on both sides of one part. Which pictures are left for learning?",
     "sides-exchanged": "The larger side stands where the judges should. In which order do the two sides come?",
@@ -358,6 +382,15 @@ NAMES = [
 ]
 
 
+FOUND = {
+    "part-of-the-match": ["b7", "c7", "b7"],
+    "case-ignored": ["b7", "B7", "b7"],
+    "last-match": ["b7-x1", "c7-x1", "b7-x1"],
+    "all-matches": ["b7-x1", "b7-x2", "b7-x3", "c7-x1"],
+}
+"""Names of two groups, which a mistake takes for another number."""
+
+
 def _shuffled() -> list[str]:
     names = list(NAMES)
     python_random.Random(7).shuffle(names)
@@ -380,17 +413,10 @@ def folds(look: Look, answer: Any) -> None:
     for count in (2, 5, 7):
         _parts(look, answer, _shuffled(), count, f"{count} parts")
         look.done(f"{count} parts")
-    first, second = (_read(look, answer, NAMES, TOGETHER, 3) for _ in range(2))
-    torch.manual_seed(5)
-    python_random.seed(5)
-    np.random.seed(5)  # noqa: NPY002
-    state = torch.get_rng_state(), python_random.getstate(), str(np.random.get_state())  # noqa: NPY002
-    if first != second or first != _read(look, answer, NAMES, TOGETHER, 3):
-        look.wrong("changes-from-call-to-call", "The same call gave two results.")
-    if state[0].ne(torch.get_rng_state()).any() or state[1:] != (
-        python_random.getstate(), str(np.random.get_state())  # noqa: NPY002
-    ):  # fmt: skip
-        look.wrong("draws-random-numbers", "After the call a global generator stands elsewhere than before.")
+    many = [f"plant1-{view}.jpg" for view in range(10)] + [f"plant{plant}-0.jpg" for plant in range(2, 7)]
+    _parts(look, answer, many, 2, "a group of ten pictures and five groups of one")
+    look.done("groups of many pictures and of one")
+    _same_again(look, answer)
     _ordered(look, answer)
     look.done("the same call gives the same parts")
     _other_expression(look, answer)
@@ -404,6 +430,21 @@ def folds(look: Look, answer: Any) -> None:
         if made.name != "ValueError":
             look.wrong("wrong-error" if kind == "no-group-passes" else kind, f"{words} {made}")
     look.done("errors where no answer is right")
+
+
+def _same_again(look: Look, answer: Callable[..., Any]) -> None:
+    """End where the same call gives other parts, or moves a global generator."""
+    first, second = (_read(look, answer, NAMES, TOGETHER, 3) for _ in range(2))
+    torch.manual_seed(5)
+    python_random.seed(5)
+    np.random.seed(5)  # noqa: NPY002
+    state = torch.get_rng_state(), python_random.getstate(), str(np.random.get_state())  # noqa: NPY002
+    if first != second or first != _read(look, answer, NAMES, TOGETHER, 3):
+        look.wrong("changes-from-call-to-call", "The same call gave two results.")
+    if state[0].ne(torch.get_rng_state()).any() or state[1:] != (
+        python_random.getstate(), str(np.random.get_state())  # noqa: NPY002
+    ):  # fmt: skip
+        look.wrong("draws-random-numbers", "After the call a global generator stands elsewhere than before.")
 
 
 def _ordered(look: Look, answer: Callable[..., Any]) -> None:
@@ -439,6 +480,14 @@ def _other_expression(look: Look, answer: Callable[..., Any]) -> None:
         if films[0] & films[1] or len(films[1]) != 2:
             look.wrong("prefix-not-group", "With names such as 0016E5_f003.png, and another expression, parts leak.")
     look.done("another expression")
+    for kind, names in FOUND.items():
+        made = look.attempt(_listed(answer), list(names), r"[A-Za-z]\d", 2)
+        parts = [] if isinstance(made, Failure) else _read(look, answer, names, r"[A-Za-z]\d", 2)
+        groups = [{names[place][:2] for place in judge} for _, judge in parts]
+        if sorted(map(len, groups)) != [1, 1]:
+            words = made if isinstance(made, Failure) else f"The groups that judge are {groups}."
+            look.wrong(kind, f"The names are {', '.join(names)}, in two parts. {words}")
+    look.done("all of what the expression finds first")
 
 
 def _read(look: Look, answer: Callable[..., Any], names: Sequence[str], together: str, count: int) -> list[Any]:
@@ -493,6 +542,8 @@ def _parts(look: Look, answer: Callable[..., Any], names: list[str], count: int,
     groups = [({group_of(names[i]) for i in train}, {group_of(names[i]) for i in judge}) for train, judge in parts]
     if any(one & other for one, other in groups):
         _leaks(look, parts, groups, names, at)
+    if set(judged) != every and {group_of(names[i]) for i in judged} == set(map(group_of, names)):
+        look.wrong("group-judges-in-part", f"{len(every - set(judged))} pictures judge in no part ({at}).")
     _each_once(look, parts, judged, every, at)
     sizes = [len(judge) for _, judge in groups]
     if max(sizes) - min(sizes) > 1:
@@ -565,6 +616,24 @@ puzzle_of(
         "void-moved-too": (
             lambda: torch.where(_NUMBERS == 0, VOID - 1, _NUMBERS - 1),
             "A pixel without a class has 254. In which order do the two steps come?",
+        ),
+        "asked-too-late": (
+            lambda: torch.where(_NUMBERS == 1, VOID, _NUMBERS - 1),
+            "The first class is void, and the unlabelled pixels are not. Is the question asked before the numbers are "
+            "moved, or after it?",
+        ),
+        "condition-inverted": (
+            lambda: torch.where(_NUMBERS != 0, VOID, _NUMBERS - 1),
+            "The pixels that have a class are void. Which of your two values is for those where the condition holds?",
+        ),
+        "sign-lost": (
+            lambda: (_NUMBERS - 1).abs(),
+            "An unlabelled pixel is of the second class now. What does the step make of a zero, before its sign is "
+            "lost?",
+        ),
+        "void-is-the-largest": (
+            lambda: torch.where(_NUMBERS == 0, _NUMBERS.max(), _NUMBERS - 1),
+            "An unlabelled pixel has the largest number of this map. Would that be the same one in another map?",
         ),
         "wrong-direction": (
             lambda: torch.where(_NUMBERS == 0, VOID, _NUMBERS + 1),

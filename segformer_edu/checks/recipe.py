@@ -11,7 +11,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from segformer_edu.checks._candidates import tell
-from segformer_edu.checks.core import Failure, Look, close, exercise, random, relation
+from segformer_edu.checks.core import Failure, Look, close, exercise, random, relation, short
 from segformer_edu.checks.numbers import Quantity, predictions, puzzle_of
 from segformer_edu.data.labels import VOID
 
@@ -26,6 +26,11 @@ WEIGHT_HINTS = {
     "pictures-averaged": "Each picture has the same say, however much of it is void. What should be added up first: "
     "pixels or shares?",
     "only-where-it-occurs": "You divide by the pixels of some pictures alone. Of which pixels is a share the share?",
+    "class-left-out": "The pixels of one class are in no count. Which number marks the pixels that have none?",
+    "one-map-counts": "A single class map has a say. How many are handed over?",
+    "pictures-counted": "You count the pictures that show a class. Of what is the share asked for?",
+    "mean-of-those-there": "Your mean leaves out the classes that do not occur. How many weights should have the mean "
+    "1?",
     "counts-smoothed": "Each class has a pixel more than there are. What keeps the logarithm from zero already?",
     "counts-not-shares": "The weights hardly follow the classes. How large are the numbers that go into the logarithm?",
     "inverse-share": "A rare class gets a weight without bound. What stands in ENet's formula in place of the share?",
@@ -92,6 +97,13 @@ def _shares(masks: Tensor, classes: int) -> Iterator[tuple[str, Tensor]]:
     for pixels in (each.sum(1, keepdim=True), torch.full((3, 1), masks[0].numel())):
         yield "only-where-it-occurs", counts / (there * pixels).sum(0)
     yield "only-where-it-occurs", there.mean(0)
+    yield "pictures-counted", there.sum(0) / there.sum()
+    for one in each:
+        yield "one-map-counts", one / one.sum()
+    for label in range(classes):
+        others = counts.where(torch.arange(classes) != label, 0)
+        yield "class-left-out", others / others.sum()
+    yield "counts-not-shares", counts / classes
     yield "counts-not-shares", counts
     yield "counts-not-shares", counts / counts.max()
     yield "counts-not-shares", 100 * counts / counts.sum()
@@ -223,7 +235,8 @@ def _absent(look: Look, answer: Callable[..., Any]) -> None:
         ("absent-class-zero", weights * there / weights[there].mean()),
         ("absent-class-zero", _mean_one(weights.where(there, 1))),
         ("absent-class-zero", (weights / weights[there].mean()).where(there, 1)),
-        ("absent-class-zero", weights / weights[there].mean()),
+        ("mean-of-those-there", weights / weights[there].mean()),
+        ("counts-smoothed", _mean_one(_enet(_counts(masks, 7).clamp(min=1) / (masks != VOID).sum()))),
         ("absent-class-zero", _mean_one(weights.where(there, weights[there].max()))),
     ]
     tell(look, yours, _mean_one(weights), candidates, "two classes do not occur", _tolerance(yours))
@@ -344,6 +357,9 @@ ROUND_HINTS = {
     "length?",
     "step-length-inside": "The result is scaled by a factor of the sides. Whose task is that in the chapter: the "
     "rounds', or the optimiser's?",
+    "power-too-high": "A term has more factors than the polynomial of the text. What is the highest power in it?",
+    "reshaped": "A tall matrix was read in another order, and not turned. Which operation exchanges rows and columns?",
+    "type-changed": "A matrix of float32 comes back as one of another type. Which line changes it, and which one back?",
     "in-half-precision": "The digits are those of 16 bits. Which line changes the type? The exercise asks for the "
     "matrix's own.",
     "zero-matrix": "A matrix of zeros does not come back as zeros. By what is it divided?",
@@ -386,7 +402,9 @@ def _round(x: Tensor, gram: Tensor, how: str) -> Tensor:
         "early 3": lambda: a * x + b * (a * x) @ (a * x).mT @ (a * x),
         "early 4": lambda: a * x + b * gram @ (a * x) + c * gram @ gram @ (a * x),
         "early 6": lambda: sum_of_two + c * sum_of_two @ sum_of_two.mT @ sum_of_two @ sum_of_two.mT @ sum_of_two,
-        "early 7": lambda: sum_of_two + c * gram @ third @ x.mT @ x,
+        "seventh": lambda: sum_of_two + c * gram @ gram @ gram @ x,
+        "seventh 2": lambda: a * x + b * gram @ gram @ x + c * gram @ gram @ gram @ x,
+        "ninth": lambda: sum_of_two + c * gram @ gram @ gram @ gram @ x,
     }
     return ways.get(how, lambda: sum_of_two + c * fifth)()
 
@@ -397,7 +415,8 @@ KINDS_OF_ROUND = {
     **{how: "coefficient-sign" for how in ("sign", "sign 2", "sign 3", "sign 4")},
     **{how: "term-missing" for how in ("without 1", "without 3", "without 5", "one for a", "cubic")},
     **{how: "powers-of-entries" for how in ("entries", "entries 2", "entries 3")},
-    **{how: "changed-too-early" for how in ("early", *(f"early {number}" for number in range(2, 8)))},
+    **{how: "power-too-high" for how in ("seventh", "seventh 2", "ninth")},
+    **{how: "changed-too-early" for how in ("early", *(f"early {number}" for number in range(2, 7)))},
 }
 
 
@@ -448,6 +467,9 @@ def _ways(matrix: Tensor, steps: int) -> Iterator[tuple[str, Tensor]]:
     for count in range(max(0, steps - 2), steps):
         yield "round-too-few", _rounds(matrix, count)
     yield "rounds-fixed", _rounds(matrix, 5)
+    yield "reshaped", _rounds(matrix.reshape(matrix.shape[::-1]), steps).reshape(matrix.shape)
+    yield "reshaped", _rounds(matrix.reshape(matrix.shape[::-1]), steps).T
+    yield "reshaped", _rounds(matrix.T, steps).reshape(matrix.shape)
     for more in (1.0, 1e-2, 1e-3):
         yield "other-norm", _rounds(matrix, steps, matrix.norm() + more)
     yield "exact-decomposition", _polar(matrix)
@@ -484,19 +506,28 @@ def rounds(look: Look, answer: Any) -> None:
                 look.wrong("in-half-precision", f"The results differ in the third digit ({at}).")
         tell(look, yours, target, [*_ways(matrix, steps), *_spanned(matrix, yours, steps)], at)
         look.done(at)
-    yours = look.output(answer, 5 * wide)
-    tell(look, yours, _rounds(wide, 5), [("rounds-fixed", _rounds(wide, n)) for n in range(12)], "no number of rounds")
-    look.done("five rounds where none are asked for")
-    zeros = look.output(answer, torch.zeros(3, 4, dtype=torch.float64), 5)
-    if bool((zeros != 0).any()):
-        look.wrong("zero-matrix", f"The largest number is {float(zeros.abs().max())}.")
-    look.done("zeros stay zeros")
+    _other_matrices(look, answer, wide)
     work = [_work(look, answer, random(*shape)) for shape in ((40, 3), (3, 40))]
     if work[0] > 3 * work[1] > 0:
         look.remark(
             "A matrix of 40×3 takes many times the work of one of 3×40, for the same numbers. The chapter turns a tall "
             "matrix first, so that the products are small ones."
         )
+
+
+def _other_matrices(look: Look, answer: Callable[..., Any], wide: Tensor) -> None:
+    """Look at the default number of rounds, a matrix of float32, and one of zeros."""
+    yours = look.output(answer, 5 * wide)
+    tell(look, yours, _rounds(wide, 5), [("rounds-fixed", _rounds(wide, n)) for n in range(12)], "no number of rounds")
+    look.done("five rounds where none are asked for")
+    single = look.output(answer, wide.float(), 3, dtype=None)
+    if single.dtype != torch.float32:
+        look.wrong("type-changed", f"float32 went in, {short(single.dtype)} came out.")
+    look.done("float32 stays float32")
+    zeros = look.output(answer, torch.zeros(3, 4, dtype=torch.float64), 5)
+    if bool((zeros != 0).any()):
+        look.wrong("zero-matrix", f"The largest number is {float(zeros.abs().max())}.")
+    look.done("zeros stay zeros")
 
 
 def _fitting(look: Look, answer: Callable[..., Any], wide: Tensor) -> None:
@@ -556,8 +587,24 @@ puzzle_of(
             lambda: torch.where(_COUNTED, _WEIGHED, 1.0),
             "The pixels without a class weigh 1. Which number leaves a pixel out of a sum?",
         ),
+        "weights-forgotten": (
+            lambda: _COUNTED * torch.ones(2, 3),
+            "Every pixel with a class counts the same. Where do the three weights come in?",
+        ),
+        "weight-below-the-line": (
+            lambda: _COUNTED / _EACH[_MASK.where(_COUNTED, 0)],
+            "A pixel of a heavy class counts little. What is done with its weight?",
+        ),
+        "mask-inverted": (
+            lambda: [_EACH[_MASK.where(_COUNTED, 0)] * ~_COUNTED, _EACH[0] * ~_COUNTED],
+            "Only the pixels without a class count. For which pixels is your condition true?",
+        ),
+        "void-number-kept": (
+            lambda: torch.where(_COUNTED, _WEIGHED, float(VOID)),
+            "The pixels without a class have the number of void as a weight. Which number leaves one out of a sum?",
+        ),
         "numbers-multiplied": (
-            lambda: _MASK * _COUNTED * _EACH,
+            lambda: [_MASK * _COUNTED * _EACH, _MASK * _EACH],
             "You multiply class numbers with weights. What is a class number used for here?",
         ),
         "pixels-without-class-dropped": (

@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NoReturn
 
 import torch
@@ -24,6 +25,7 @@ DROP_HINTS = {
     "channels-dropped": "Whole channels of a sample are zero, and others are not. For what is one random number drawn?",
     "pixels-dropped": "Whole pixels of a sample are zero, and others are not. For what is one random number drawn?",
     "batch-dropped": "All samples of a batch share one fate. How many random numbers does a batch need?",
+    "fates-together": "Samples of one batch go and stay together. For how many of them is each random number drawn?",
     "not-scaled": "What stays has its old size, so the mean over many draws is too small. What should stay equal on "
     "average?",
     "scaled-by-the-rate": "What stays was enlarged by a wrong factor. Which share of the samples stays?",
@@ -90,6 +92,7 @@ def _in_training(look: Look, modules: Mapping[float, nn.Module], x: torch.Tensor
         if not several:
             _alike(look, module, x, rate)
         _which_factor(look, factors[:, 0, 0, 0], rate, module, x)
+        _fates_apart(look, factors[:, 0, 0, 0].abs() < 1e-9, rate)
     _how_often(look, shares)
     for rate, module in modules.items():
         fates = {bool(look.output(module, x[:1]).any()) for _ in range(120)}  # a right answer has one fate once in 10¹⁴
@@ -97,6 +100,16 @@ def _in_training(look: Look, modules: Mapping[float, nn.Module], x: torch.Tensor
             seen = "never" if True in fates else "always"
             look.wrong("number-fixed", f"With the rate {rate} a batch of one sample is {seen} left out.")
     _drop_gradient(look, modules[0.25], x)
+
+
+def _fates_apart(look: Look, gone: torch.Tensor, rate: float) -> None:
+    """End where samples share their fate more often, or more seldom, than by chance."""
+    share = float(gone.double().mean())
+    for distance in (1, 2, len(gone) // 2):
+        equal = float((gone[distance:] == gone[:-distance]).double().mean())
+        if abs(equal - share**2 - (1 - share) ** 2) > 0.1:
+            seen = f"With the rate {rate} {equal:.0%} of the samples have the fate of the one {distance} places before."
+            look.wrong("fates-together", seen)
 
 
 def _drop_gradient(look: Look, module: nn.Module, x: torch.Tensor) -> None:
@@ -201,6 +214,8 @@ RATE_HINTS = {
     "lost-or-doubled": "Some stages have too many or too few rates. Where does a stage begin in the row of all?",
     "single-block": "With a single block it fails, or its rate is not 0. Is that block the first or the last? What is "
     "divided by the number of blocks less one?",
+    "last-ignored": "The rates reach the same height, whatever the argument says. Where is that number written down?",
+    "rounded": "The rates lack their last digits. Which line takes them away?",
     "not-even": "The rates do not rise by the same step from block to block. Which rule is asked for?",
 }
 
@@ -241,7 +256,12 @@ def _rate_mistakes(depths: Sequence[int], last: float) -> Iterator[tuple[str, li
     yield "restarted", [[last * i / depth for i in range(depth)] for depth in depths]
     yield "restarted", [[last * (i + 1) / depth for i in range(depth)] for depth in depths]
     yield "restarted", [even[:depth] for depth in depths]
-    yield "starts-above-zero", _split([last * (i + 1) / count for i in range(count)], depths)
+    for below in (count, max(count - 1, 1)):
+        yield "starts-above-zero", _split([last * (i + 1) / below for i in range(count)], depths)
+    for fixed in (0.1, 0.2, 0.3):
+        yield "last-ignored", _split([fixed * i / max(count - 1, 1) for i in range(count)], depths)
+    for digits in range(1, 6):
+        yield "rounded", _split([round(rate, digits) for rate in even], depths)
     yield "ends-too-low", _split([last * i / count for i in range(count)], depths)
     yield "wrong-way-round", _split(even[::-1], depths)
     yield "wrong-way-round", [stage[::-1] for stage in _split(even, depths)]
@@ -307,6 +327,8 @@ ATTENTION_HINTS = {
     "What does the released code shrink it by?",
     "norm-missing": "The shrunken map is used as it is. What stands in the released code between the convolution and "
     "the keys?",
+    "norm-of-the-sketch": "Where the spread is small, the norm gives other numbers. Where does the released code's "
+    "norm have its small constant?",
     "norm-elsewhere": "The norm is at another place. Which map does it get: the one before or behind the convolution?",
     "norm-on-one-half": "Keys and values come from different maps. Which one do both see?",
     "norm-over-the-map": "The norm takes its mean over more than one pixel. Over which axis does a layer norm of "
@@ -326,6 +348,10 @@ ATTENTION_HINTS = {
     "other-heads": "Each head has other channels. Which channels lie side by side in one head?",
     "joined-in-memory-order": "Each head is right, and their results were read as a map in the order in which they lie "
     "in memory. Which axes have to change places before that?",
+    "heads-forgotten": "There is one head, whatever number is asked for. Which line cuts the channels into heads?",
+    "heads-by-reshape": "Channels and pixels were mixed when the heads were cut. Which axes must change places first, "
+    "or which one may be cut alone?",
+    "masked": "Some keys are hidden from some queries. Who may look at whom in a picture?",
     "wrong-scale": "The similarities are divided by another number. How many products does one of them add up?",
     "softmax-over-queries": "The shares of one query do not add up to one. Along which axis do the keys lie?",
     "rows-and-columns": "The map was rebuilt with rows and columns exchanged. In which order do the pixels come?",
@@ -336,9 +362,6 @@ ATTENTION_HINTS = {
     "fails-at-one": "With a ratio of 1 it fails. Which part is left out then, and what takes its place?",
 }
 DIM, HEADS, RATIO = 6, 3, 2
-
-
-Layers = dict[str, tuple[torch.Tensor, Any]]
 
 
 @dataclass
@@ -366,10 +389,9 @@ def paper_attention(look: Look, answer: Any) -> None:
     _roles(look, module, RATIO)
     look.done("layers and biases")
     _drawn(module)
-    layers = _attended(look, module, x, RATIO)
+    target = _attended(look, module, x, RATIO)
     look.done("values")
-    look.gradients(module, x)
-    _same_gradient(look, module, x, layers)
+    look.gradients(module, x, like=target)
     look.done("gradients")
     _other_sizes(look, answer)
 
@@ -390,30 +412,33 @@ def _other_sizes(look: Look, answer: Any) -> None:
 
 def _roles(look: Look, module: nn.Module, ratio: int) -> Roles:
     """Sort the reader's layers by what they can be; end where one lacks, or is too much."""
-    shrinks: list[tuple[torch.Tensor, Any]] = []
-    norms: list[tuple[torch.Tensor, Any]] = []
-    linear: list[tuple[torch.Tensor, Any]] = []
+    found: dict[str, list[tuple[torch.Tensor, Any]]] = {"shrink": [], "norm": [], "linear": []}
     for name, part in module.named_modules():
+        own = list(part.parameters(recurse=False))
+        weight, bias = getattr(part, "weight", None), getattr(part, "bias", None)
         if isinstance(part, nn.MultiheadAttention):
-            if part.in_proj_bias is None:
-                look.wrong("biases-missing", f"`{name}` has no bias.")
-            linear.append((part.in_proj_weight, part.in_proj_bias))
-            continue
-        weight = getattr(part, "weight", None)
+            weight, bias = part.in_proj_weight, part.in_proj_bias
+        elif [value.numel() for value in own] == [DIM, DIM]:  # a norm, whatever its weights are called
+            weight, bias = (value.flatten() for value in own)
         if not isinstance(weight, torch.Tensor):
             continue
-        bias = getattr(part, "bias", None)
         if bias is None:
             look.wrong("biases-missing", f"`{name}` has no bias.")
-        if weight.dim() == 1:
-            norms.append((weight, bias))
-        elif (weight.dim() == 4 and weight.shape[-1] > 1) or getattr(part, "stride", (1, 1)) not in ((1, 1), 1):
-            if weight.dim() == 4 and tuple(weight.shape[:2]) == (DIM, 1):
-                look.wrong("channels-apart", f"The filters of `{name}` have the shape {tuple(weight.shape)}.")
-            shrinks.append((weight, bias))
-        else:
-            linear.append((weight, bias))
-    return _sorted(look, module, shrinks, norms, linear, ratio)
+        role = _role(part, weight, ratio)
+        if role == "shrink" and tuple(weight.shape[:2]) == (DIM, 1):
+            look.wrong("channels-apart", f"The filters of `{name}` have the shape {tuple(weight.shape)}.")
+        found[role].append((weight, bias))
+    return _sorted(look, module, found["shrink"], found["norm"], found["linear"], ratio)
+
+
+def _role(part: nn.Module, weight: torch.Tensor, ratio: int) -> str:
+    """Return what a layer can be: it shrinks the map, it is a norm, or it is linear."""
+    if weight.dim() == 1:
+        return "norm"
+    has_window = weight.dim() == 4 and weight.shape[-1] > 1
+    steps = getattr(part, "stride", (1, 1)) not in ((1, 1), 1)
+    reads_rows = ratio > 1 and weight.shape[1] == DIM * ratio**2  # of windows, laid out one by one
+    return "shrink" if has_window or steps or reads_rows else "linear"
 
 
 def _sorted(
@@ -505,8 +530,10 @@ def _through(x: torch.Tensor, layer: tuple[torch.Tensor, torch.Tensor]) -> torch
 
 def _normal(x: torch.Tensor, norm: tuple[torch.Tensor, torch.Tensor], how: str = "") -> torch.Tensor:
     weight, bias = (value.view(-1, 1, 1) for value in norm)
-    axes = {"": (1,), "map": (1, 2, 3), "instance": (2, 3)}[how]
+    axes = {"map": (1, 2, 3), "instance": (2, 3)}.get(how, (1,))
     mean, variance = x.mean(axes, keepdim=True), x.var(axes, correction=0, keepdim=True)
+    if how == "sketch":
+        return (x - mean) / (variance.sqrt() + 1e-5) * weight + bias
     return (x - mean) / (variance + 1e-5).sqrt() * weight + bias
 
 
@@ -515,6 +542,9 @@ POOLS: dict[str, Callable[[torch.Tensor, int], torch.Tensor]] = {
     "maxima": F.max_pool2d,
     "leaving out pixels": lambda x, ratio: x[..., ::ratio, ::ratio],
 }
+
+
+NORMS = ("norm map", "norm instance", "norm sketch")
 
 
 def _expected(
@@ -527,7 +557,7 @@ def _expected(
     small = POOLS[mistake](source, ratio) if mistake in POOLS else small
     plain = small
     if roles.norm and mistake not in ("norm first", "no norm"):
-        small = _normal(small, roles.norm, {"norm map": "map", "norm instance": "instance"}.get(mistake, ""))
+        small = _normal(small, roles.norm, mistake.removeprefix("norm ") if mistake in NORMS else "")
     if mistake in ("gelu", "relu"):
         small = F.gelu(small) if mistake == "gelu" else small.relu()
     normed_q = _normal(x, roles.norm) if mistake == "norm on queries" and roles.norm else x
@@ -555,17 +585,23 @@ def _mixed(
     x: torch.Tensor, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, heads: int, mistake: str
 ) -> torch.Tensor:
     """Attention of maps, head by head: (B, dim, H, W) again."""
-    layout = "(c heads)" if mistake == "other heads" else "(heads c)"
-    q, k, v = (rearrange(t, f"b {layout} h w -> b heads (h w) c", heads=heads) for t in (q, k, v))
+    layout = "(c heads)" if mistake in ("other heads", "cut otherwise") else "(heads c)"
+    if mistake == "reshaped":
+        q, k, v = (t.reshape(len(t), heads, -1, DIM // heads) for t in (q, k, v))
+    else:
+        heads = 1 if mistake == "one head" else heads
+        q, k, v = (rearrange(t, f"b {layout} h w -> b heads (h w) c", heads=heads) for t in (q, k, v))
     scale = {"all channels": DIM**-0.5, "no scale": 1.0, "scale up": q.shape[-1] ** 0.5, "no root": 1 / q.shape[-1]}
     similar: torch.Tensor = q @ k.transpose(-1, -2) * scale.get(mistake, q.shape[-1] ** -0.5)
+    if mistake == "masked":
+        similar = similar.masked_fill(torch.ones_like(similar[0, 0]).triu(1).bool(), -torch.inf)
     out: torch.Tensor = similar.softmax(-2 if mistake == "over queries" else -1) @ v
     if mistake == "not joined":
         return out.reshape(x.shape[0], -1, x.shape[1]).transpose(1, 2).reshape(x.shape)
     if mistake in ("not turned", "pixels first"):
         return (out if mistake == "not turned" else out.transpose(1, 2)).reshape(x.shape)
     pixels = "(w h)" if mistake == "rows and columns" else "(h w)"
-    layout = "(c heads)" if mistake == "joined otherwise" else layout
+    layout = {"joined otherwise": "(c heads)", "cut otherwise": "(heads c)"}.get(mistake, layout)
     joined: torch.Tensor = rearrange(out, f"b heads {pixels} c -> b {layout} h w", h=x.shape[-2])
     return joined
 
@@ -597,6 +633,11 @@ MISTAKES = {
     "rows and columns": "rows-and-columns",
     "residual": "residual-inside",
     "joined otherwise": "other-heads",
+    "cut otherwise": "other-heads",
+    "one head": "heads-forgotten",
+    "reshaped": "heads-by-reshape",
+    "masked": "masked",
+    "norm sketch": "norm-of-the-sketch",
     "keys twice": "one-half-for-both",
     "values twice": "one-half-for-both",
     "no output": "output-layer-missing",
@@ -607,20 +648,35 @@ MISTAKES = {
 """What may be done otherwise, and the kind of the mistake."""
 
 
-def _attended(look: Look, module: nn.Module, x: torch.Tensor, ratio: int, heads: int = HEADS) -> Layers:
-    """Compare with the reference for each way to give the layers their roles; then with the known mistakes."""
-    roles = _roles(look, module, ratio)
+def _laid_out(roles: Roles, ratio: int) -> list[Roles]:
+    """Return the roles for each order in which a matrix may read a window: the first one is that of F.unfold."""
+    if roles.shrink is None or roles.shrink[0].shape[1] == DIM:
+        return [roles]
+    weight, bias = roles.shrink
+    orders = ("(c r s)", "(r s c)", "(s r c)", "(c s r)")
+    filters = (rearrange(weight.flatten(1), f"o {order} -> o c r s", r=ratio, s=ratio) for order in orders)
+    return [replace(roles, shrink=(each, bias)) for each in filters]
+
+
+def _attended(
+    look: Look, module: nn.Module, x: torch.Tensor, ratio: int, heads: int = HEADS
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Compare with the reference for each way to give the layers their roles; then with the known mistakes.
+
+    Returns what computes the right result.
+    """
+    found = _roles(look, module, ratio)
     yours = look.output(module, x).detach()
-    ways = list(_assigned(roles.linear))
+    ways = [(roles, layers) for roles in _laid_out(found, ratio) for layers in _assigned(roles.linear)]
     if not ways:
         look.wrong("cannot-place", "The linear layers are not those for queries, keys, values and the output.")
     with torch.no_grad():
-        targets = [_expected(x, roles, layers, ratio, heads) for layers in ways]
-        right = [layers for layers, target in zip(ways, targets) if close(yours, target)]
-        if right:
-            return right[0]
+        targets = [_expected(x, roles, layers, ratio, heads) for roles, layers in ways]
+        for (roles, layers), target in zip(ways, targets):
+            if close(yours, target):
+                return partial(_expected, roles=roles, layers=layers, ratio=ratio, heads=heads)
         for mistake, kind in MISTAKES.items():
-            for layers in ways:
+            for roles, layers in ways:
                 try:
                     made = _expected(x, roles, layers, ratio, heads, mistake)
                 except (RuntimeError, ValueError):  # keys and values of two sizes
@@ -630,18 +686,6 @@ def _attended(look: Look, module: nn.Module, x: torch.Tensor, ratio: int, heads:
     nearest = min(targets, key=lambda target: float((target - yours).abs().max()))
     look.values(yours, nearest, at=f"with a ratio of {ratio}")
     raise AssertionError  # unreachable: the values differ
-
-
-def _same_gradient(look: Look, module: nn.Module, x: torch.Tensor, layers: Layers) -> None:
-    """The gradient of the input is the one that the reference has with the same weights."""
-    x, y = x.clone().requires_grad_(), x.clone().requires_grad_()
-    weights = random(*x.shape, seed=9)
-    (yours,) = torch.autograd.grad((look.output(module, x) * weights).sum(), [x])
-    (target,) = torch.autograd.grad(
-        (_expected(y, _roles(look, module, RATIO), layers, RATIO, HEADS) * weights).sum(), [y]
-    )
-    if not close(yours, target):
-        look.wrong("wrong-gradient", "The gradient of the input is another one than that of the same attention.")
 
 
 # 8.4
@@ -770,6 +814,10 @@ puzzle_of(
             lambda: torch.stack(KV.chunk(2, dim=1), dim=1),
             "The first axis counts the pictures. Which axis should tell keys from values?",
         ),
+        "keys-twice": (
+            lambda: [torch.stack([half, half]) for half in KV.chunk(2, dim=1)],
+            "Keys and values are the same numbers. Which channels are left over?",
+        ),
         "split-along-the-batch": (
             lambda: torch.stack(KV.chunk(2, dim=0)),
             "The pictures were split. Along which axis do the channels lie?",
@@ -786,10 +834,18 @@ puzzle_of(
     target=lambda: BRANCH * KEPT[:, None] / 0.75,
     wrong={
         "columns-left-out": (
-            lambda: BRANCH * KEPT / 0.75,
+            lambda: [BRANCH * KEPT / 0.75, BRANCH * KEPT],
             "A column is gone. Which axis counts the samples, and against which one does a row of three numbers lie?",
         ),
         "not-scaled": (lambda: BRANCH * KEPT[:, None], "What stays has its old size. What should the mean be?"),
+        "residual-inside": (
+            lambda: BRANCH + BRANCH * KEPT[:, None] / 0.75,
+            "The branch is added to itself. Who adds what, and is it asked for here?",
+        ),
+        "nothing-left-out": (
+            lambda: [BRANCH / 0.75, torch.where(KEPT[:, None] > 0, BRANCH / 0.75, BRANCH)],
+            "The sample in the middle is still there. What does its 0 stand for?",
+        ),
         "scaled-by-the-rate": (
             lambda: BRANCH * KEPT[:, None] / 0.25,
             "What stays is four times too large. Which share of the samples stays?",

@@ -7,17 +7,21 @@ and the joints between the parts here. A reader's encoder is followed by what hi
 from __future__ import annotations
 
 import copy
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import permutations, product
 from math import prod
+from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from segformer_edu.checks._candidates import tell
 from segformer_edu.checks._progress import MODULE, Progress, names_of
 from segformer_edu.checks._result import Result
 from segformer_edu.checks.core import EXERCISES, LOOSE, Failure, Look, close, hidden_weights, look_at, random
@@ -25,7 +29,7 @@ from segformer_edu.data.labels import VOID
 from segformer_edu.data.pictures import normalize
 from segformer_edu.model.config import NormEps, SegformerConfig
 from segformer_edu.model.decoder import MLPDecoder, SegformerHead
-from segformer_edu.model.encoder import MiT
+from segformer_edu.model.encoder import Block, MiT
 from segformer_edu.model.feedforward import DepthwiseMixFeedForward
 from segformer_edu.model.normalization import LayerNorm
 from segformer_edu.model.parts import PAPER, Parts
@@ -52,7 +56,11 @@ HINTS = {
     "no-answers": "The check takes the path of a .py file, `globals()`, or a module. Which one did you mean?",
     "no-file": "Is this the path of your file, seen from where you are?",
     "the-librarys": "This name leads to the book's own library. Which of the lines above it would be yours?",
+    "prints-at-import": "Something is printed while your file is imported. Under which condition would it run only "
+    "when you ask for it?",
+    "learns-at-import": "Something learns while your file is imported. Under which condition should these lines stand?",
     # PreNorm
+    "another-norm": "What the layer is given was normalised in another way. Which norm did you write a step before?",
     "norm-after": "Which of the two sees the input first, the norm or the layer? The name says it.",
     "residual-inside": "The sum with the input is the business of whoever uses this class. Where will it be made?",
     "norm-missing": "What one layer was given is not normalised. What stands between the map and this layer?",
@@ -61,6 +69,9 @@ HINTS = {
     # MiT
     "not-four-maps": "How many stages are there, and what does each of them leave behind for the decoder?",
     "not-the-last": "Without the second argument one map is asked for. Which of the four?",
+    "last-map-differs": "One map has the right size, and other numbers than the last of the four. At which moment of "
+    "a stage is each of the two taken?",
+    "coarsest-first": "The maps come the other way round. Which of the four is made first?",
     "only-multiples": "The image's height or width is no multiple of 32. Which line takes for granted that something "
     "divides?",
     "sizes-of-maps": "Each map is made from the one before it. What do kernel, stride and padding make of an odd side?",
@@ -70,6 +81,8 @@ HINTS = {
     "blocks-left-out": "A block was made, and the map does not go through it. Which line calls the blocks?",
     "order-exchanged": "Each block has two branches. Which one comes first?",
     "residual-missing": "What a branch gives is to be added to something. To what?",
+    "normalised-residual": "The sum is made with a map that a norm has gone over. Is a norm there that the sketch has "
+    "not, or do you add the map from behind it?",
     "parallel": "Does the second branch look at what went into the block, or at what the first one left?",
     "extra-norm": "One norm more than the sketch has. Where does a stage end?",
     "embedding": "Look at the first thing that a stage does: its kernel, stride, padding, and the map it is given.",
@@ -82,6 +95,8 @@ HINTS = {
     "default-sizes": "Compare your default values with the table of sizes, row by row.",
     "last-map-only": "The decoder has four maps to look at. What do you ask of your encoder?",
     "bilinear": "How does the sketch enlarge a map: does it copy values, or mix them?",
+    "nearest-exact": "There are two ways to copy the nearest value, and they part where a side is odd. Which one has "
+    "the sketch?",
     "maps-in-another-order": "The maps are put side by side before the fusion. In which order do they come?",
     "relu-between": "The sketch's decoder has no non-linearity. What stands between its two last layers?",
     "softmax-at-the-end": "Logits are asked for. Who makes probabilities of them, and when?",
@@ -89,6 +104,8 @@ HINTS = {
     "decoder": "Follow one map: which layer brings it to the common width, which size has it then, what is beside it?",
     # load_weights
     "nothing-loaded": "No weight of the model has changed. Who is to write into them?",
+    "another-model-filled": "What you give back has the file's weights; the model that was handed over has not. Which "
+    "of the two does the next line of a program use?",
     "not-all-loaded": "Some of the weights still are as they were drawn. Which names of the file belong to them?",
     "file-changed": "Somebody may want to load the file twice. What did you take out of it, or change?",
     "keys-and-values-exchanged": "The file has keys and values in one layer. Which half comes first?",
@@ -109,6 +126,13 @@ HINTS = {
     "statistics-forgotten": "A BatchNorm has more than weights. What does it use in evaluation, and where is it?",
     "gelu-approximated": "There are two GELUs. Which one do the weights know?",
     "nearest": "How does the released code enlarge the three smaller maps?",
+    "relu-missing": "The released decoder has one step that cuts off what is negative. Where does it stand?",
+    "relu-before-norm": "The decoder's norm and its cut at zero change places in yours. Which comes first?",
+    "batch-norm-missing": "What does the decoder do between its fusion and the cut at zero?",
+    "stage-norm-missing": "The paper's stage ends with something that the sketch's has not. What is it?",
+    "embedding-norm-missing": "The paper's patches are changed once more before the first block. By what?",
+    "reduction-norm-missing": "In the paper's attention something follows the smaller map. What is it?",
+    "normalised-twice": "The picture that is handed over is prepared already. Where is that done once more?",
     "whole-street": "A small picture is right, and one of 360×480 is not. Which side is taken for granted?",
     "almost-the-same": "Nearly every pixel has the class that it should have. Which small number could be another one?",
 }
@@ -121,9 +145,22 @@ def _module(look: Look, cls: Any, sizes: Mapping[str, Any]) -> nn.Module:
     """Make the reader's object, whose weights PyTorch finds."""
     look.exists(cls)
     module = look.construct(cls, **sizes)
+    _own(look, module)
     if hidden := hidden_weights(module):
         look.wrong(hidden[0][1], f"PyTorch does not find {', '.join(f'`{name}`' for name, _ in hidden)}.")
     return module
+
+
+def _own(look: Look, model: nn.Module) -> None:
+    """End where a part of the model is the library's."""
+    if theirs := [type(part).__name__ for part in model.modules() if _is_theirs(part)]:
+        look.wrong("the-librarys", f"In the model is the library's {theirs[0]}.")
+
+
+def _is_theirs(answer: Any) -> bool:
+    """Whether an object, a function or a class, or what it inherits from, is the library's."""
+    lineage = getattr(answer if isinstance(answer, type) else type(answer), "__mro__", ())
+    return any(str(getattr(each, "__module__", "")).startswith("segformer_edu") for each in (answer, *lineage))
 
 
 def _count(module: nn.Module) -> int:
@@ -207,7 +244,10 @@ def _pre_norm(look: Look, answer: Any) -> None:
         "norm-missing": inner(x),
         "fn-missing": norm(x),
     }
-    look.values(yours, inner(norm(x)), wrong)
+    axes: tuple[tuple[int, ...], ...] = ((1,), (1, 2, 3), (2, 3), (0, 2, 3))
+    others = [(x - x.mean(a, True)) / (x.var(a, correction=0, keepdim=True) + 1e-5).sqrt() for a in axes]
+    candidates = [*wrong.items(), *(("another-norm", inner(other)) for other in others)]
+    tell(look, yours, inner(norm(x)), candidates, "a map of 6 channels")
     if _count(module) - _count(inner) != 12:
         look.wrong("norm-not-kept", f"Besides the given layer it has {_count(module) - _count(inner)} weights, not 12.")
     look.gradients(module, x)
@@ -257,11 +297,15 @@ def _four_maps(look: Look, answer: Any) -> None:
         maps = _maps(look, module, image)
         wanted = [(shape[0], dim, *size) for dim, size in zip(ENCODER["dims"], _sizes(*shape[-2:]))]
         if [tuple(x.shape) for x in maps] != wanted:
+            kind = "coarsest-first" if [tuple(x.shape) for x in maps] == wanted[::-1] else "sizes-of-maps"
             seen = f"An image of {at} gave maps of the shapes {', '.join(str(tuple(x.shape)) for x in maps)}; "
-            look.wrong("sizes-of-maps", f"{seen}expected {', '.join(map(str, wanted))}.")
+            look.wrong(kind, f"{seen}expected {', '.join(map(str, wanted))}.")
         last = look.output(module, image)
-        if last.shape != maps[-1].shape or not close(last, maps[-1]):
+        if last.shape != maps[-1].shape:
             look.wrong("not-the-last", f"It has the shape {tuple(last.shape)}; the last map has {wanted[-1]}.")
+        if not close(last, maps[-1]):
+            same_again = close(last, look.output(module, image))
+            look.wrong("last-map-differs" if same_again else "not-deterministic", f"An image of {at}.")
         look.done(f"an image of {at}")
 
 
@@ -363,6 +407,7 @@ def _block(
     wrong = {
         "norm-missing": first,
         "residual-missing": _normal(a),
+        "normalised-residual": _normal(_normal(x) + a),
         "parallel": _normal(x),
         "extra-norm": _normal(_normal(first)),
     }
@@ -478,15 +523,20 @@ def _decoders(right: MLPDecoder, maps: list[torch.Tensor]) -> Iterator[tuple[str
     for corners in (False, True):
         smooth = [F.interpolate(x, size, mode="bilinear", align_corners=corners) for x in projected]
         yield "bilinear", classify(fuse(torch.cat(smooth, 1)))
+    exact = [F.interpolate(x, size, mode="nearest-exact") for x in projected]
+    yield "nearest-exact", classify(fuse(torch.cat(exact, 1)))
     yield "maps-in-another-order", classify(fuse(torch.cat(fused.chunk(4, 1)[::-1], 1)))
     for act in (torch.relu, F.gelu):
         yield "relu-between", classify(act(fuse(fused)))
         yield "relu-between", classify(fuse(act(fused)))
         yield "relu-between", classify(act(fuse(act(fused))))
-    logits = classify(fuse(fused))
-    yield "softmax-at-the-end", logits.softmax(1)
-    yield "softmax-at-the-end", logits.log_softmax(1)
-    yield "softmax-at-the-end", logits.sigmoid()
+    yield from _probabilities(classify(fuse(fused)))
+
+
+def _probabilities(logits: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield what may be made of logits that should be left alone."""
+    for made in (logits.softmax(1), logits.log_softmax(1), logits.sigmoid()):
+        yield "softmax-at-the-end", made
 
 
 def _model_weights(look: Look, answer: Any) -> None:
@@ -579,10 +629,9 @@ def _load(look: Look, load: Any, answer: Any) -> None:
         copies = {name: value.clone() for name, value in file.items()}
         words = f"load_weights(model, state_dict) with {told}"
         back = look.call(load, model, file, told=words)
-        model = back if isinstance(back, nn.Module) else model
         if list(file) != list(kept) or any(not torch.equal(value, copies[name]) for name, value in kept.items()):
             look.wrong("file-changed", f"After {words} the state dict is another one than before.")
-        _all_loaded(look, model, before)
+        _all_loaded(look, model, before, back)
         channels = sizes.get("channels", 3)
         for shape in ((2, channels, 64, 96), (1, channels, 75, 67))[: 2 if sizes is MODEL else 1]:
             image = random(*shape, seed=3)
@@ -593,9 +642,11 @@ def _load(look: Look, load: Any, answer: Any) -> None:
         look.done(f"{told}: the same logits")
 
 
-def _all_loaded(look: Look, model: nn.Module, before: Mapping[str, torch.Tensor]) -> None:
+def _all_loaded(look: Look, model: nn.Module, before: Mapping[str, torch.Tensor], back: Any) -> None:
     same = [name for name, value in model.named_parameters() if name in before and torch.equal(value, before[name])]
     if len(same) == len(before):
+        if isinstance(back, nn.Module) and back is not model:
+            look.wrong("another-model-filled", f"All {len(same)} tensors of the model are as they were.")
         look.wrong("nothing-loaded", f"All {len(same)} tensors are as they were.")
     if same:
         more = f" and {len(same) - 3} more" if len(same) > 3 else ""
@@ -624,12 +675,15 @@ def _parted(weights: Weights, part: Callable[[torch.Tensor], tuple[torch.Tensor,
 
 
 def _other_filters(weights: Weights) -> Weights:
-    done = dict(weights)
-    for stage in range(4):
-        name = f"mit.stages.{stage}.embedding.weight"
-        out, channels, kernel, _ = weights[name].shape
-        done[name] = weights[name].reshape(out, kernel, kernel, channels).permute(0, 3, 1, 2)
-    return done
+    def permuted(value: torch.Tensor) -> torch.Tensor:
+        out, channels, kernel, _ = value.shape
+        return value.reshape(out, kernel, kernel, channels).permute(0, 3, 1, 2)
+
+    return {name: permuted(value) if name.endswith("embedding.weight") else value for name, value in weights.items()}
+
+
+def _turned_filters(weights: Weights) -> Weights:
+    return {name: value.mT if name.endswith("embedding.weight") else value for name, value in weights.items()}
 
 
 def _misread(weights: Weights) -> Iterator[tuple[str, Weights]]:
@@ -638,8 +692,12 @@ def _misread(weights: Weights) -> Iterator[tuple[str, Weights]]:
     yield "kv-dealt-out", _parted(weights, lambda both: (both[::2], both[1::2]))
     yield "kv-dealt-out", _parted(weights, lambda both: (both[1::2], both[::2]))
     yield "patch-numbers-permuted", _other_filters(weights)
+    yield "patch-numbers-permuted", _turned_filters(weights)
     yield "norms-exchanged", _exchanged(weights, ".attention_norm.", ".feed_forward_norm.")
     yield "g-and-b-exchanged", _exchanged(weights, "_norm.g", "_norm.b")
+    for one, other in (("g", "b"), ("b", "g")):  # one of them for both
+        twice = {name: weights[f"{name[:-1]}{one}"] for name in weights if name.endswith(f"_norm.{other}")}
+        yield "g-and-b-exchanged", weights | twice
     yield "query-and-output-exchanged", _exchanged(weights, ".to_q.", ".to_out.")
     fuse = "decoder.to_segmentation.0.weight"
     yield "fuse-permuted", weights | {fuse: torch.cat(weights[fuse].chunk(4, 1)[::-1], 1)}
@@ -683,16 +741,26 @@ class Step:
     def look(self, names: Mapping[str, Any]) -> Result:
         """Look at the reader's classes."""
         answers = [names.get(name) for name in self.names]
-        for name, answer in zip(self.names, answers):
-            if str(getattr(answer, "__module__", "")).startswith("segformer_edu"):
-                return look_at(self.title, HINTS, _refuse, name)
+        refused = look_at(self.title, HINTS, _refuse, dict(zip(self.names, answers)))
+        if refused.outcome != "right":
+            return refused
         if self.body is not None:
             return look_at(self.title, HINTS, self.body, *answers)
         return Result(**{**vars(EXERCISES[self.check](*answers)), "exercise": self.title})
 
 
-def _refuse(look: Look, name: str) -> None:
-    look.wrong("the-librarys", f"{name} is the library's.")
+def _refuse(look: Look, names: Mapping[str, Any]) -> None:
+    """End where one of some names is the library's."""
+    for name, value in names.items():
+        if _is_theirs(value):
+            look.wrong("the-librarys", f"{name} is the library's.")
+
+
+def _refuse_layers(look: Look, names: Mapping[str, Any]) -> None:
+    """End where one of a file's names is a layer of the library."""
+    _refuse(
+        look, {name: value for name, value in names.items() if isinstance(value, type) and issubclass(value, nn.Module)}
+    )
 
 
 STEPS = (
@@ -721,7 +789,14 @@ def _opened(title: str, answers: Any) -> tuple[dict[str, Any], Result]:
     def body(look: Look, answers: Any) -> None:
         names.update(names_of(look, answers))
 
-    return names, look_at(title, HINTS, body, answers)
+    result = look_at(title, HINTS, body, answers)
+    if result.outcome == "right" and result.printed and isinstance(answers, str | Path):
+        result = look_at(title, HINTS, _printed, result.printed)
+    return names, result
+
+
+def _printed(look: Look, text: str) -> None:
+    look.wrong("prints-at-import", f"Printed: {text.strip()}")
 
 
 def capstone(answers: Any) -> Progress:
@@ -736,6 +811,8 @@ def capstone(answers: Any) -> Progress:
     listed = tuple((step.title, step.chapter) for step in STEPS)
     try:
         names, result = _opened("Your file", answers)
+        if result.outcome == "right" and isinstance(answers, str | Path):
+            result = look_at("Your file", HINTS, _refuse_layers, names)
         if result.outcome != "right":
             return Progress("Capstone", listed, 0, result)
         for number, step in enumerate(STEPS):
@@ -788,8 +865,7 @@ def _street(look: Look, answer: Any) -> None:  # noqa: PLR0915
             look.nothing(answer, "street_model(weights, config)")
     if not isinstance(model, nn.Module):
         look.wrong("not-a-module", f"A {type(model).__name__} came out, and no nn.Module.")
-    if theirs := [type(part).__name__ for part in model.modules() if type(part).__module__.startswith("segformer_edu")]:
-        look.wrong("the-librarys", f"In the model is the library's {theirs[0]}.")
+    _own(look, model)
     look.done("a model of your own")
     model = look.call(copy.deepcopy, model, told="A copy of your model").double().eval()
     photo, truth = frames.street()
@@ -801,7 +877,9 @@ def _street(look: Look, answer: Any) -> None:  # noqa: PLR0915
         look.wrong("not-the-logits", f"A picture of 128×160 gave {tuple(yours.shape)}; {tuple(target.shape)} expected.")
     look.done("runs, shape of the logits")
     if not close(yours, target):
-        for kind, result in _misbuilt(weights, config, corner):
+        if not _uses(model, weights):
+            look.wrong("nothing-loaded", "Not one of the file's larger tensors was found in the model.")
+        for kind, result in (*_probabilities(target), *_misbuilt(weights, config, corner)):
             if close(yours, result):
                 look.wrong(kind, "The logits are those that this mistake gives, to the last digits.")
         agreed = float((yours.argmax(1) == target.argmax(1)).double().mean())
@@ -816,6 +894,13 @@ def _street(look: Look, answer: Any) -> None:  # noqa: PLR0915
     look.done("class map of the street")
     labelled = truth != VOID
     look.remark(f"{float((yours[0] == truth)[labelled].double().mean()):.0%} of the labelled pixels are right.")
+
+
+def _uses(model: nn.Module, weights: Weights) -> bool:
+    """Whether any matrix of the file, or a half of one, is among the tensors of a model, told by their sums."""
+    sums = [float(value.double().sum()) for value in model.state_dict().values()]
+    large = [part for value in weights.values() if value.dim() > 1 for part in (value, *value.chunk(2))]
+    return any(abs(float(part.double().sum()) - found) < 1e-5 for part in large for found in sums)
 
 
 @torch.no_grad()
@@ -836,6 +921,21 @@ class _NearestHead(SegformerHead):
         size = layer_outputs[0].shape[-2:]
         maps = [F.interpolate(project(x), size, **self.options) for x, project in zip(layer_outputs, self.project)]
         return self.classify(self.norm(self.fuse(torch.cat(maps, 1))).relu())  # type: ignore[no-any-return]
+
+
+class _NoReluHead(SegformerHead):
+    def forward(self, layer_outputs: list[torch.Tensor]) -> torch.Tensor:
+        return self.classify(self.norm(self.fused(layer_outputs)))  # type: ignore[no-any-return]
+
+    def fused(self, maps: list[torch.Tensor]) -> torch.Tensor:
+        size = maps[0].shape[-2:]
+        maps = [F.interpolate(project(x), size, mode="bilinear") for x, project in zip(maps, self.project)]
+        return self.fuse(torch.cat(maps, 1))  # type: ignore[no-any-return]
+
+
+class _ReluFirstHead(_NoReluHead):
+    def forward(self, layer_outputs: list[torch.Tensor]) -> torch.Tensor:
+        return self.classify(self.norm(self.fused(layer_outputs).relu()))  # type: ignore[no-any-return]
 
 
 class _CornersHead(_NearestHead):
@@ -876,5 +976,43 @@ def _misbuilt(weights: Weights, config: SegformerConfig, x: torch.Tensor) -> Ite
         others = PAPER.with_norm_eps(NormEps(blocks=eps, stages=eps, patches=eps, reductions=eps))
         yield "other-eps", _paper(config, weights, others)(x)
     yield "gelu-approximated", _paper(config, weights, replace(parts, feed_forward=_TanhFeedForward))(x)
-    for head in (_NearestHead, _CornersHead):
-        yield "nearest", _paper(config, weights, replace(parts, decoder=head))(x)
+    for head, kind in (
+        (_NearestHead, "nearest"),
+        (_CornersHead, "nearest"),
+        (_NoReluHead, "relu-missing"),
+        (_ReluFirstHead, "relu-before-norm"),
+    ):
+        yield kind, _paper(config, weights, replace(parts, decoder=head))(x)
+    yield "normalised-twice", _paper(config, weights, parts)(normalize(x))
+    yield from _without_parts(lambda: _paper(config, weights, parts), x)
+
+
+def _without_parts(make: Callable[[], nn.Module], x: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield the logits of models that lack a norm everywhere, or a sum."""
+    norms = (
+        ("batch-norm-missing", "decoder.norm"),
+        ("stage-norm-missing", r"mit.stages.\d.norm"),
+        ("embedding-norm-missing", r".*embedding.norm"),
+        ("reduction-norm-missing", r".*reduce.1"),
+        ("norm-missing", r".*attention_norm"),
+        ("norm-missing", r".*feed_forward_norm"),
+    )
+    for kind, pattern in norms:
+        model = make()
+        for name in [name for name, _ in model.named_modules() if re.fullmatch(pattern, name)]:
+            parent, _, last = name.rpartition(".")
+            setattr(model.get_submodule(parent), last, nn.Identity())
+        yield kind, model(x)
+    for branches in ((True, False), (False, True), (True, True)):
+        model = make()
+        for block in _instances(model, Block):
+            block.forward = partial(_unsummed, block, branches)  # type: ignore[arg-type]
+        yield "residual-missing", model(x)
+
+
+def _unsummed(block: Block, branches: tuple[bool, bool], x: torch.Tensor) -> torch.Tensor:
+    """Compute a block that leaves out the sum behind one of its branches, or both."""
+    a = block.attention(block.attention_norm(x))
+    x = a if branches[0] else x + a
+    f: torch.Tensor = block.feed_forward(block.feed_forward_norm(x))
+    return f if branches[1] else x + f

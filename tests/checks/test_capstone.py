@@ -83,14 +83,19 @@ BROKEN = {
                          ("weight(dim_in, 1, kernel_size, kernel_size)", "weight(dim_in, dim_in, kernel_size, kernel_size)")),
     "norm over the places": (2, "", ("x.mean(1, keepdim=True)", "x.mean((2, 3), keepdim=True)")),
     "norm after": (3, "norm-after", ("self.layer(self.before(x))", "self.before(self.layer(x))")),
+    "another norm": (3, "another-norm", ("self.layer(self.before(x))", "self.layer(F.group_norm(x, 1) + 0 * self.before(x))")),
     "norm missing": (3, "norm-missing", ("self.layer(self.before(x))", "self.layer(x + 0 * self.before(x))")),
     "scale forgotten": (4, "", (" / math.sqrt(apart[1])).softmax(-1)\n        return", ").softmax(-1)\n        return")),
     "ReLU": (5, "", ("return mix(F.gelu(x), self.down", "return mix(F.relu(x), self.down")),
     "only the last map": (6, "not-four-maps", ("maps if return_layer_outputs else x", "x")),
+    "maps reversed in the encoder": (6, "coarsest-first", ("maps if return_layer_outputs", "maps[::-1] if return_layer_outputs")),
+    "maps from before the blocks": (6, "last-map-differs", ("            x = shrink(x)\n", "            x = shrink(x)\n            maps.append(x)\n"), ("            maps.append(x)\n        return maps if", "        return maps if")),
+    "dropout in a block": (6, "not-deterministic", ("x = x + attention(x)", "x = x + F.dropout(attention(x), 0.5)")),
     "no padding": (6, "sizes-of-maps", ("(3, 2, 1) if i", "(3, 2, 0) if i")),
     "only multiples of 32": (6, "only-multiples", ("        maps = []\n        for shrink", "        x.view(*x.shape[:2], x.shape[2] // 32, 32, -1)\n        maps = []\n        for shrink")),
     "residual missing": (7, "residual-missing", ("x = x + attention(x)", "x = attention(x)")),
     "second residual missing": (7, "residual-missing", ("x = x + feeder(x)", "x = feeder(x)")),
+    "norm behind the embedding": (7, "normalised-residual", ("            x = shrink(x)\n", "            x = shrink(x)\n            x = F.layer_norm(x.movedim(1, -1), x.shape[1:2]).movedim(-1, 1)\n")),
     "parallel": (7, "parallel", ("                x = x + attention(x)\n                x = x + feeder(x)", "                x = x + attention(x) + feeder(x)")),
     "feed-forward first": (7, "order-exchanged", ("                x = x + attention(x)\n                x = x + feeder(x)", "                x = x + feeder(x)\n                x = x + attention(x)")),
     "blocks shared": (7, "blocks-shared", ("                EfficientSelfAttention(dim=dim, heads=heads[i], reduction_ratio=reduction_ratio[i])\n                for _ in range(num_layers[i])\n            ]", "                EfficientSelfAttention(dim=dim, heads=heads[i], reduction_ratio=reduction_ratio[i])\n            ] * num_layers[i]")),
@@ -102,6 +107,7 @@ BROKEN = {
     "numbers refused": (12, "one-number", ("(value,) * 4 if isinstance(value, int) else value", "value")),
     "other defaults": (12, "default-sizes", ("ff_expansion=(8, 8, 4, 4)", "ff_expansion=(4, 4, 4, 4)")),
     "bilinear": (13, "bilinear", ("F.interpolate(mix(y, w, b), size)", "F.interpolate(mix(y, w, b), size, mode='bilinear')")),
+    "nearest-exact": (13, "nearest-exact", ("F.interpolate(mix(y, w, b), size)", "F.interpolate(mix(y, w, b), size, mode='nearest-exact')")),
     "maps reversed": (13, "maps-in-another-order", ("torch.cat(maps, 1), self.fuse,", "torch.cat(maps[::-1], 1), self.fuse,")),
     "ReLU in the decoder": (13, "relu-between", ("mix(mix(torch.cat(maps, 1), self.fuse, self.fuse_shift), self", "mix(mix(torch.cat(maps, 1), self.fuse, self.fuse_shift).relu(), self")),
     "softmax": (13, "softmax-at-the-end", ("self.name_it, self.name_shift)\n\n\n@torch", "self.name_it, self.name_shift).softmax(1)\n\n\n@torch")),
@@ -112,6 +118,10 @@ BROKEN = {
     "keys and values exchanged": (14, "keys-and-values-exchanged", ("attention.layer.find, attention.layer.tell)", "attention.layer.tell, attention.layer.find)")),
     "norms exchanged": (14, "norms-exchanged", ('put_norm(f"{here}.0.norm"', 'put_norm(f"{here}.9.norm"'), ('put_norm(f"{here}.1.norm"', 'put_norm(f"{here}.0.norm"'), ('put_norm(f"{here}.9.norm"', 'put_norm(f"{here}.1.norm"')),
     "shifts forgotten": (14, "not-all-loaded", ('        put(f"{name}.b", norm.shift)\n', "")),
+    "a copy filled": (14, "another-model-filled", ("    mit = model.encoder\n", "    import copy\n    model = copy.deepcopy(model)\n    mit = model.encoder\n"), ("model.name_it, model.name_shift)\n", "model.name_it, model.name_shift)\n    return model\n")),
+    "rows and columns of a patch": (14, "patch-numbers-permuted", ("        put_both(f\"mit.stages.{i}.1\", mit.shrink[i].filters, mit.shrink[i].shift)", "        put_both(f\"mit.stages.{i}.1\", mit.shrink[i].filters, mit.shrink[i].shift)\n        mit.shrink[i].filters.copy_(mit.shrink[i].filters.mT.clone())")),
+    "g for both": (14, "g-and-b-exchanged", ("put(f\"{name}.b\", norm.shift)", "put(f\"{name}.g\", norm.shift)")),
+    "b for both": (14, "g-and-b-exchanged", ("put(f\"{name}.g\", norm.scale)", "put(f\"{name}.b\", norm.scale)")),
     "fuse reversed": (14, "fuse-permuted", ('put_both("to_segmentation.0", model.fuse, model.fuse_shift)', 'put_both("to_segmentation.0", model.fuse, model.fuse_shift)\n    model.fuse.copy_(torch.cat(model.fuse.chunk(4, 1)[::-1], 1))')),
     "file emptied": (14, "file-changed", ("value = state_dict[name]", "value = state_dict.pop(name)")),
     "two blocks everywhere": (14, "", ("enumerate(zip(mit.look[i], mit.think[i]))", "enumerate([(mit.look[i][j], mit.think[i][j]) for j in range(2)])")),
@@ -145,6 +155,25 @@ def test_a_file_that_cannot_be_run(written, code, words):
     assert words in found.result.seen
     if "def" not in code:
         assert "before" in str(found)
+
+
+@pytest.mark.parametrize(("code", "kind"), [
+    ("print('hello')", "prints-at-import"),
+    ("made = Segformer(num_layers=1, dims=8, heads=1)\nmade(torch.randn(1, 3, 32, 32)).sum().backward()\n"
+     "torch.optim.SGD(made.parameters(), 0.1).step()", "learns-at-import"),
+    ("from segformer_edu import DsConv2d as Theirs", "the-librarys"),
+    ("from segformer_edu import DsConv2d as Theirs\nclass DsConv2d(Theirs): ...\ndel Theirs", "the-librarys"),
+    ("import segformer_edu as se\nclass MiT(MiT):\n    def __init__(self, **sizes):\n        super().__init__(**sizes)\n"
+     "        self.spare = se.LayerNorm(2)", "the-librarys"),
+])  # fmt: skip
+def test_a_file_that_breaks_a_rule(written, code, kind):
+    found = checks.capstone(written(f"{RIGHT}\n{code}\n"))
+    assert (found.outcome, found.result.kind) == ("not yet right", kind), str(found)
+
+
+def test_what_the_rules_allow(written):
+    allowed = "from segformer_edu import SegformerConfig, checks\nif __name__ == '__main__':\n    print(3)\n"
+    assert checks.capstone(written(f"{allowed}{RIGHT}")).outcome == "right"
 
 
 def test_a_file_that_loops_is_stopped(written, monkeypatch):
@@ -219,6 +248,23 @@ def mine():
     ("y = F.gelu(conv(y", "y = F.gelu(approximate='tanh', input=conv(y", "gelu-approximated"),
     ("maps[0].shape[-2:], mode=\"bilinear\"", "maps[0].shape[-2:]", "nearest"),
     ("F.batch_norm(x, *moments", "F.batch_norm(x, moments[0] * 0, moments[1] * 0 + 1", "statistics-forgotten"),
+    ("conv(x.relu(), \"decoder.classify\")", "conv(x, \"decoder.classify\")", "relu-missing"),
+    ("F.batch_norm(x, *moments, w[f\"{d}.weight\"], w[f\"{d}.bias\"])\n        return conv(x.relu()",
+     "F.batch_norm(x.relu(), *moments, w[f\"{d}.weight\"], w[f\"{d}.bias\"])\n        return conv(x", "relu-before-norm"),
+    ("x = F.batch_norm(x, *moments, w[f\"{d}.weight\"], w[f\"{d}.bias\"])", "pass", "batch-norm-missing"),
+    ("x = norm(x, f\"{stage}.norm\", eps.stages)", "pass", "stage-norm-missing"),
+    ("x = norm(x, f\"{stage}.embedding.norm\", eps.patches)", "pass", "embedding-norm-missing"),
+    ("small = norm(small, f\"{here}.attention.reduce.1\", eps.reductions)", "pass", "reduction-norm-missing"),
+    ("norm(x, f\"{here}.feed_forward_norm\", eps.blocks), f", "x, f", "norm-missing"),
+    ("x = x + conv(y, f\"{here}.attention.to_out\")", "x = conv(y, f\"{here}.attention.to_out\")", "residual-missing"),
+    ("x = x + conv(y, f\"{here}.feed_forward.narrow\")", "x = conv(y, f\"{here}.feed_forward.narrow\")", "residual-missing"),
+    ("return conv(x.relu(), \"decoder.classify\")", "return conv(x.relu(), \"decoder.classify\").softmax(1)",
+     "softmax-at-the-end"),
+    ("        w, config = dict(zip(self.names, self.numbers)), self.config\n",
+     "        w, config = dict(zip(self.names, self.numbers)), self.config\n"
+     "        mean, spread = (torch.tensor(t).view(3, 1, 1) for t in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))\n"
+     "        x = (x - mean) / spread\n", "normalised-twice"),
+    ("nn.Parameter(value.float(), requires_grad=False)", "nn.Parameter(torch.randn_like(value.float()))", "nothing-loaded"),
     ("apart = (config.heads[i], config.dims[i] // config.heads[i])", "apart = (1, config.dims[i])", "heads"),
     ("return conv(x.relu(), \"decoder.classify\")", "return conv(x.relu(), \"decoder.classify\").argmax(1)", None),
     ("    return Street(weights, config)", "    pass", "no-return"),

@@ -53,6 +53,24 @@ def test_whatever_is_raised_inside_becomes_a_result(error):
     assert "constructed" in str(result)
 
 
+@pytest.mark.parametrize(("error", "kind"), [
+    (KeyError("prefix.weight"), "key-missing"),
+    (IndexError("list index out of range"), "outside"),
+    (IndexError("index 5 is out of bounds for dimension 0 with size 5"), "outside"),
+    (IndexError("Dimension out of range (expected to be in range of [-4, 3], but got 4)"), "raises"),
+    (IndexError("too many indices for tensor of dimension 2"), "raises"),
+    (AttributeError("no attribute 'gleu'"), "name-missing"),
+    (RuntimeError("Trying to backward through the graph a second time"), "graph"),
+    (RuntimeError("element 0 of tensors does not require grad and does not have a grad_fn"), "graph"),
+    (RuntimeError("a leaf Variable that requires grad is being used in an in-place operation."), "graph"),
+    (RuntimeError("one of the variables needed has been modified by an inplace operation"), "graph"),
+    (RuntimeError("One of the differentiated Tensors appears to not have been used in the graph."), "graph"),
+    (RuntimeError("mat1 and mat2 shapes cannot be multiplied (2x3 and 4x5)"), "raises"),
+])  # fmt: skip
+def test_what_an_exception_speaks_of(error, kind):
+    assert checks.ds_conv2d(answer(raises(error))).kind == kind
+
+
 class Evil:
     """Whatever is done with it, it raises."""
 

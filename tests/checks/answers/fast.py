@@ -103,7 +103,7 @@ for kind, style, answer in (
     ("minimum", "settled", watch(summary=min, settle=True, before=False)),
     ("mean", "trimmed", watch(summary=lambda times: statistics.fmean(sorted(times)[1:-1] or times))),
     ("not-sorted", "", watch(summary=lambda times: times[len(times) // 2])),
-    ("close-but-not-equal", "whole milliseconds", watch(summary=lambda times: round(statistics.median(times), 3))),
+    ("rounded", "whole milliseconds", watch(summary=lambda times: round(statistics.median(times), 3))),
     ("sign-reversed", "", watch(unit=-1000)),
     ("maximum", "", watch(summary=max)),
     ("sum", "", watch(summary=sum)),
@@ -391,7 +391,11 @@ def into_a_result(convolution, x, rows):
 def functional(convolution, x, rows):
     x, made, start = F.pad(x, (1, 1, 1, 1)), [], 0
     for count in [len(part) for part in torch.arange(x.shape[2] - 2).split(rows)]:
-        made.append(F.conv2d(x[:, :, start : start + count + 2], convolution.weight, convolution.bias))
+        made.append(
+            F.conv2d(
+                x[:, :, start : start + count + 2], convolution.weight, convolution.bias, groups=convolution.groups
+            )
+        )
         start += count
     return torch.cat(made, dim=-2)
 
@@ -401,7 +405,10 @@ def unfolded(convolution, x, rows):
     made = []
     for top in range(0, x.shape[2], rows):
         strip = F.pad(x, (1, 1, 1, 1))[:, :, top : top + rows + 2]
-        y = convolution.weight.flatten(1) @ F.unfold(strip, 3) + convolution.bias[:, None]
+        weight = convolution.weight.flatten(1).unflatten(0, (convolution.groups, -1))
+        y = (weight @ F.unfold(strip, 3).unflatten(1, (convolution.groups, -1))).flatten(1, 2) + convolution.bias[
+            :, None
+        ]
         made.append(y.unflatten(2, (-1, x.shape[3])))
     return torch.cat(made, 2)
 
@@ -606,7 +613,8 @@ wrong_value("strip", "one-neighbour", ROWS[3:6])
 wrong_value("strip", "one-neighbour", ROWS[2:5])
 wrong_value("strip", "two-neighbours", ROWS[1:7])
 wrong_value("strip", "columns-for-rows", ROWS[:, 2:6])
-wrong_value("strip", "shifted-by-constant", ROWS[3:7], "one too far")
+wrong_value("strip", "strip-moved", ROWS[3:7], "one too far")
+wrong_value("strip", "strip-moved", ROWS[1:5], "one too early")
 
 PROJECT, FUSE = torch.tensor([[1.0, 2, 0], [0, 1, 3]]), torch.tensor([[1.0, 1], [2, 0], [0, 5], [1, 4]])
 right_value("one matrix", "product", FUSE @ PROJECT)
@@ -614,6 +622,8 @@ right_value("one matrix", "einsum", einsum(FUSE, PROJECT, "o d, d i -> o i"))
 wrong_value("one matrix", "transposed", PROJECT.T @ FUSE.T)
 wrong_value("one matrix", "projection-alone", PROJECT)
 wrong_value("one matrix", "fusion-alone", FUSE)
+wrong_value("one matrix", "middle-exchanged", FUSE @ PROJECT.flip(0))
+wrong_value("one matrix", "summed-separately", einsum(FUSE, PROJECT, "o a, b i -> o i"))
 
 
 # Found by answers that were written from the texts alone --------------------------------------------------------------
@@ -636,3 +646,71 @@ def beside_the_middle(place):
 
 wrong_value("stopwatch", "beside-the-middle", beside_the_middle(lambda count: count // 2 - 1), "one below")
 wrong_value("stopwatch", "beside-the-middle", beside_the_middle(lambda n: min(n // 2 + 1, n - 1)), "one above")
+
+
+# Found by an adversary ------------------------------------------------------------------------------------------------
+
+
+def warm_ups_each_time(call, repeats, wait, clock):
+    times = []
+    for _ in range(repeats):
+        call()
+        call()
+        wait()
+        start = clock()
+        call()
+        wait()
+        times.append(1000 * (clock() - start))
+    return statistics.median(times)
+
+
+wrong_value("stopwatch", "warm-up-in-the-loop", warm_ups_each_time)
+for kind, summary in (
+    ("rounded", lambda times: int(1000 * statistics.median(times)) / 1000),
+    ("rounded", lambda times: round(statistics.median(times), 3)),
+    ("mean", lambda times: statistics.fmean(sorted(times)[:-1] or times)),
+    ("mean", lambda times: sum(sorted(times)[:-1]) / max(1, len(times) - 1)),
+):
+    wrong_value("stopwatch", kind, watch(summary=summary))
+
+for kind, style, answer in (
+    ("sign-lost", "", folded(lambda n: n.weight.abs() / (n.running_var + n.eps).sqrt())),
+    (
+        "one-scale-for-all",
+        "the mean",
+        folded(lambda n: (n.weight / (n.running_var + n.eps).sqrt()).mean() + 0 * n.bias),
+    ),
+    (
+        "scale-and-shift-exchanged",
+        "",
+        folded(lambda n: n.bias / (n.running_var + n.eps).sqrt(), lambda b, m, s, t, n: (b - m) * s + n.weight),
+    ),
+    ("momentum-used", "", folded(lambda n: n.weight / (n.running_var * n.momentum + n.eps).sqrt())),
+    ("other-setting-lost", "one dilation for both sides", lambda c, n: setting(dilation=c.dilation[0])(c, n)),
+):
+    wrong_value("fold", kind, answer, style)
+
+
+def last_row_cut(convolution, x, rows):
+    made = []
+    for top in range(0, x.shape[2], rows):
+        above = min(top, 1)
+        made.append(convolution(x[:, :, top - above : top + rows + 1])[:, :, above:-1])
+    return torch.cat(made, 2)
+
+
+def pads_the_width_alone(convolution, x, rows):
+    convolution.padding = (0, 1)
+    return padded(convolution, x, rows)
+
+
+for kind, style, answer in (
+    ("groups-lost", "", lambda c, x, rows: strips()(lambda part: F.conv2d(part, c.weight, c.bias, padding=1), x, rows)),
+    ("strips-too-small", "", lambda c, x, rows: strips()(c, x, max(rows - 2, 1))),
+    ("strips-too-small", "one row", lambda c, x, rows: strips()(c, x, 1)),
+    ("last-row-lost", "", last_row_cut),
+    ("changes-the-layer", "", pads_the_width_alone),
+    ("changes-the-layer", "its weights", lambda c, x, rows: (c.weight.data.mul_(1.5), strips()(c, x, rows))[1]),
+    ("no-gradient", "of the map", lambda c, x, rows: strips()(c, x.detach(), rows)),
+):
+    wrong_value("in_strips", kind, answer, style)

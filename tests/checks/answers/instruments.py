@@ -164,6 +164,8 @@ FIELDS = {
     "channels-averaged": [field_with(lambda g: g.square().mean((0, 1, 2)).sqrt()),
                           field_with(lambda g: g.square().sum(2).mean((0, 1)).sqrt())],
     "colours-averaged": [field_with(lambda g: g.square().sum(1).mean((0, 1)).sqrt())],
+    "channels-missing": [field_with(lambda g: field(g[:, :3])), field_with(lambda g: field(g[:, 1:]))],
+    "averaged-too-early": [lambda model, images: by_picture(model, images.mean(0, keepdim=True))],
     "one-channel": [field_with(lambda g: field(g[:, :1])), field_with(lambda g: field(g[:, -1:]))],
     "one-picture": [last_only, lambda model, images: by_picture(model, images[:1])],
     "largest-channel": [field_with(lambda g: g.square().sum(2).amax(1).mean(0).sqrt()),
@@ -195,7 +197,7 @@ for kind, functions in FIELDS.items():
         wrong_value("effective_field", kind, function, str(number))
 
 
-@wrong("effective_field", "raises", "could not run")
+@wrong("effective_field", "graph", "could not run")
 def without_graph(model, images):
     with torch.no_grad():
         return torch.autograd.grad(centre_of(model(images)).sum(), images)[0]
@@ -329,7 +331,6 @@ RATES = {
     "starts-at-zero": [
         rates_with(lambda m, p: (m / p.clamp(min=1))[:-2]),
         rates_with(lambda m, p: (m / p.clamp(min=1))[:-1]),
-        rates_with(lambda m, p: (m / p.clamp(min=1))[2:]),
         lambda prediction, masks, distance, most: torch.stack(
             [(prediction != masks)[distance == step].double().mean().nan_to_num(0) for step in range(most)]),
     ],
@@ -339,7 +340,8 @@ RATES = {
                               rates_with(lambda m, p: m[1:-1] / m[1:-1].sum()),
                               rates_with(lambda m, p: m[1:-1].cumsum(0) / m.sum())],
     "share-of-all-pixels": [rates_with(lambda m, p: m[1:-1] / p.sum()), rates_with(lambda m, p: p[1:-1] / p.sum())],
-    "bands-not-rings": [rates_with(lambda m, p: m[1:-1].cumsum(0) / p[1:-1].cumsum(0))],
+    "bands-not-rings": [rates_with(lambda m, p: m[1:-1] / p.flip(0).cumsum(0).flip(0)[1:-1]),
+                        rates_with(lambda m, p: m[1:-1].cumsum(0) / p[1:-1].cumsum(0))],
     "right-not-wrong": [rates_with(lambda m, p: 1 - ring(m, p)[0] / ring(m, p)[1]),
                         rates_with(lambda m, p: (p - m)[1:-1] / ring(m, p)[1])],
     "far-pixels-added": [far_at_the_end],
@@ -350,7 +352,14 @@ RATES = {
     "inverted": [rates_with(lambda m, p: (p[1:-1] / m[1:-1]).nan_to_num(0))],
     "iou-not-rate": [by_iou],
     "rounded-away": [rates_with(lambda m, p: ring(m, p)[0] // ring(m, p)[1])],
-    "void-is-wrong": [with_void, void_in_the_total],
+    "starts-too-late": [rates_with(lambda m, p: (m / p.clamp(min=1))[2:])],
+    "moved-by-one": [
+        rates_with(lambda m, p: m[1:-1] / p[2:].clamp(min=1)), rates_with(lambda m, p: m[2:] / p[1:-1].clamp(min=1)),
+    ],
+    "empty-distance-dropped": [rates_with(lambda m, p: (m / p)[1:-1][p[1:-1] > 0])],
+    "void-is-wrong": [with_void],
+    "void-in-the-total": [void_in_the_total, lambda prediction, masks, distance, most: with_void(
+        prediction.where(masks != VOID, VOID), masks, distance, most)],
     "one-picture": [lambda *given: by_bincount(*(part[:1] for part in given[:3]), given[3])],
     "other-void": [lambda prediction, masks, distance, most: by_bincount(
         prediction, masks.where(masks != VOID, 99).where(masks != 0, VOID), distance, most)],
@@ -389,6 +398,9 @@ for kind, value in {
     "one-mean-for-all": TOGETHER / DISTANCE.mean(),
     "queries-summed": (SHARES * DISTANCE).sum(0),
     "wrong-way-round": DISTANCE.mean(1) / TOGETHER,
+    "difference-taken": TOGETHER - DISTANCE.mean(1),
+    "strongest-key": torch.tensor([0.0, 1]),
+    "shares-ignored": DISTANCE.mean(1),
 }.items():
     wrong_value("reach of a head", kind, value)
 
@@ -398,3 +410,28 @@ def counts_without_minlength(prediction, masks, distance, most):
     known = masks != 255
     mistakes = distance[known & (prediction != masks)].bincount()
     return (mistakes / distance[known].bincount().clamp(min=1))[1 : most + 1]
+
+
+# Found by an adversary ------------------------------------------------------------------------------------------------
+
+
+@wrong("effective_field", "one-channel")
+def the_last_gradient_alone(model, images):
+    for image in images:
+        x = image[None].clone().requires_grad_()
+        for value in centre_of(model(x)[0]):
+            (gradient,) = torch.autograd.grad(value, x, retain_graph=True)
+    return (gradient[0].square().sum(0) / len(images)).sqrt()
+
+
+@wrong("effective_field", "frozen")
+def freezes_the_weights(model, images):
+    model.requires_grad_(False)
+    return by_picture(model, images)
+
+
+@wrong("effective_field", "graph", "could not run")
+def graph_thrown_away(model, images):
+    x = images.clone().requires_grad_()
+    found = [torch.autograd.grad(channel, x)[0] for channel in centre_of(model(x)).sum(0)]
+    return torch.stack(found).square().sum((0, 2)).mean(0).sqrt()

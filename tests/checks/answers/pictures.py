@@ -130,6 +130,14 @@ def divides(prediction, mask):
 
 WORST = {
     "best-first": [worst_by(lambda p, m: -share(p, m)), worst_by(lambda p, m: -number_wrong(p, m))],
+    "wrong-end": [worst_by(share, lambda order, count: order[-count:])],
+    "rounded": [worst_by(lambda p, m: round(share(p, m), 2)), worst_by(lambda p, m: int(100 * share(p, m)))],
+    "rows-for-pixels": [worst_by(lambda p, m: number_wrong(p, m) / len(m)),
+                        worst_by(lambda p, m: number_wrong(p, m) / m.shape[1])],
+    "ties-lost": [
+        lambda predictions, masks, count: [place for _, place in sorted(
+            {-share(*pair): place for place, pair in enumerate(zip(predictions, masks))}.items())][:count],
+    ],
     "void-is-wrong": [worst_by(all_wrong), worst_by(lambda p, m: (p != m).sum().item())],
     "void-in-the-total": [worst_by(lambda p, m: number_wrong(p, m) / m.numel())],
     "numbers-of-pixels": [worst_by(number_wrong)],
@@ -358,7 +366,35 @@ def only_plants(names, together, count):
     return judged_by(names, groups, [each[k::count] for k in range(count)])
 
 
+def as_many_pictures(names, together, count):
+    groups = groups_of(names, together)
+    each, loads = list(dict.fromkeys(groups)), [[0, k, []] for k in range(count)]
+    if len(each) < count:
+        raise ValueError("too few groups")
+    for group in sorted(each, key=groups.count, reverse=True):
+        lightest = min(loads)
+        lightest[0] += groups.count(group)
+        lightest[2].append(group)
+    return judged_by(names, groups, [held for _, _, held in loads])
+
+
+def first_pictures(names, groups, held):
+    return [
+        (train, [i for i in judge if groups.index(groups[i]) == i]) for train, judge in judged_by(names, groups, held)
+    ]
+
+
+def grouped(key):
+    return folds_with(lambda names, together: [key(name, together) for name in names if groups_of([name], together)])
+
+
 FOLDS = {
+    "group-judges-in-part": [folds_with(made=first_pictures)],
+    "case-ignored": [grouped(lambda name, together: re.search(together, name)[0].lower())],
+    "part-of-the-match": [grouped(lambda name, together: re.search(together, name)[0].lstrip("plantbc")),
+                          grouped(lambda name, together: re.sub("[a-z]", "", re.search(together, name)[0]))],
+    "last-match": [grouped(lambda name, together: re.findall(together, name)[-1])],
+    "all-matches": [grouped(lambda name, together: "".join(re.findall(together, name)))],
     "group-by-whole-name": [by_picture],
     "leak": [random_pictures],
     "pictures-dealt-evenly": [blocks],
@@ -389,6 +425,7 @@ FOLDS = {
     ],
     "a-side-is-empty": [folds_with(dealt=lambda each, count: [each, *([] for _ in range(count - 1))])],
     "uneven": [
+        as_many_pictures,
         folds_with(dealt=lambda each, count: [each[k : k + 1] for k in range(count - 1)] + [each[count - 1 :]]),
     ],
     "names-not-places": [
@@ -431,6 +468,10 @@ for kind, value in {
     "first-class-lost": torch.where(NUMBERS <= 1, 255, NUMBERS - 1),
     "void-moved-too": NUMBERS.masked_fill(NUMBERS == 0, 255) - 1,
     "wrong-direction": torch.where(NUMBERS == 0, 255, NUMBERS + 1),
+    "asked-too-late": (NUMBERS - 1).masked_fill(NUMBERS - 1 == 0, 255),
+    "condition-inverted": (NUMBERS - 1).masked_fill(NUMBERS > 0, 255),
+    "sign-lost": (NUMBERS - 1).abs(),
+    "void-is-the-largest": torch.tensor([[5, 0, 4], [1, 5, 2]]),
 }.items():
     wrong_value("from zero", kind, value)
 

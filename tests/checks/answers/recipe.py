@@ -481,3 +481,52 @@ def one_pixel_more(masks, num_classes, exponent=1.0):
     counts = masks[masks != 255].bincount(minlength=num_classes).double() + 1
     weights = (1 / torch.log(1.02 + counts / counts.sum())) ** exponent
     return weights / weights.mean()
+
+
+# Found by an adversary ------------------------------------------------------------------------------------------------
+
+
+def without_class(label):
+    return lambda m, n: shares_of(m.where(m != label, VOID), n)
+
+
+def showing(m, n):
+    there = torch.stack([(m == k).any((1, 2)) for k in range(n)]).sum(1).double()
+    return there / there.sum()
+
+
+for number, (kind, shares) in enumerate((
+    ("class-left-out", without_class(0)),
+    ("class-left-out", without_class(2)),
+    ("one-map-counts", lambda m, n: shares_of(m[:1], n)),
+    ("one-map-counts", lambda m, n: shares_of(m[-1:], n)),
+    ("pictures-counted", showing),
+    ("counts-not-shares", lambda m, n: counts_of(m, n) / n),
+    ("counts-smoothed", lambda m, n: counts_of(m, n).clamp(min=1) / counts_of(m, n).sum()),
+)):  # fmt: skip
+    wrong_value("class_weights", kind, weights_with(shares), f"adversary {number}")
+wrong_value(
+    "class_weights", "mean-of-those-there", weights_with(scaled=lambda w, s: w / w[s > 0].mean()), "those that occur"
+)
+
+
+def by_reshape(matrix, steps=5):
+    flat = matrix.reshape(matrix.shape[::-1]) if len(matrix) > matrix.shape[1] else matrix
+    return as_in_the_chapter(flat, steps).reshape(matrix.shape)
+
+
+for number, (kind, function) in enumerate((
+    ("power-too-high", rounds_with(one=lambda x, g: A * x + B * g @ x + C * g @ g @ g @ x)),
+    ("reshaped", by_reshape),
+    ("type-changed", lambda matrix, steps=5: as_in_the_chapter(matrix.double(), steps)),
+)):  # fmt: skip
+    wrong_value("rounds", kind, function, f"adversary {number}")
+
+for kind, value in {
+    "weights-forgotten": COUNTED.float(),
+    "weight-below-the-line": COUNTED / WEIGHTS[MASK.where(COUNTED, 0)],
+    "mask-inverted": WEIGHTS[MASK.where(COUNTED, 0)] * ~COUNTED,
+    "void-number-kept": WEIGHTS[MASK.where(COUNTED, 0)].where(COUNTED, 255.0),
+}.items():
+    wrong_value("say of a pixel", kind, value)
+wrong_value("say of a pixel", "numbers-multiplied", MASK * WEIGHTS, "void too")

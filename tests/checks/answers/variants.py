@@ -572,3 +572,91 @@ attention("other-heads", "joined_c_heads", joined=lambda self, out, x: rearrange
     out, "b a (h w) c -> b (c a) h w", h=x.shape[2]))  # fmt: skip
 
 wrong_value("keys and values", "wrong-type", kv.chunk(2, 1), "a tuple")
+
+
+# Found by an adversary ------------------------------------------------------------------------------------------------
+
+
+def shared_by(copies):
+    def kept(self, x):
+        drawn = torch.rand(len(x) // 2 + 1, 1, 1, 1) >= self.rate
+        return copies(drawn)[: len(x)]
+
+    return kept
+
+
+drop("fates-together", "pairs_of_neighbours", kept=shared_by(lambda drawn: drawn.repeat_interleave(2, 0)))
+drop("fates-together", "halves", kept=lambda self, x: (torch.rand(-(-len(x) // 2), 1, 1, 1) >= self.rate).repeat(
+    2, 1, 1, 1)[: len(x)])  # fmt: skip
+for number, (kind, answer) in enumerate((
+    ("starts-above-zero", lambda depths, last: of_all(depths, lambda j, n: last * (j + 1) / max(n - 1, 1))),
+    ("last-ignored", lambda depths, last: of_all(depths, lambda j, n: 0.1 * j / max(n - 1, 1))),
+    ("rounded", lambda depths, last: of_all(depths, lambda j, n: round(last * j / max(n - 1, 1), 2))),
+)):  # fmt: skip
+    wrong_value("drop_rates", kind, answer, f"again {number}")
+
+
+def of_all(depths, rate):
+    rows = torch.arange(sum(depths)).split(list(depths))
+    return [[rate(int(j), sum(depths)) for j in row] for row in rows]
+
+
+class OfWindows(Attend):
+    """The strided convolution as a matrix, on windows that F.unfold lays out."""
+
+    def make(self):
+        super().make()
+        self.shrink = nn.Linear(self.dim * self.ratio**2, self.dim) if self.ratio > 1 else nn.Identity()
+
+    def small(self, x):
+        if self.ratio == 1:
+            return x
+        windows = self.windows(x[..., : x.shape[2] // self.ratio * self.ratio, : x.shape[3] // self.ratio * self.ratio])
+        return self.norm(self.shrink(windows).movedim(-1, 1))
+
+    def windows(self, x):
+        rows = F.unfold(x, self.ratio, stride=self.ratio).mT
+        return rows.unflatten(1, (x.shape[2] // self.ratio, -1))
+
+
+right("paper_attention", "a matrix on unfolded windows")(OfWindows)
+right("paper_attention", "a matrix on rearranged windows")(
+    type("Rearranged", (OfWindows,), {"windows": lambda self, x: rearrange(
+        x, "b c (h r) (w s) -> b h w (r s c)", r=self.ratio, s=self.ratio)}))  # fmt: skip
+
+
+class OwnNorm(nn.Module):
+    def __init__(self, dim, root):
+        super().__init__()
+        self.root, self.scale, self.shift = root, nn.Parameter(torch.ones(dim)), nn.Parameter(torch.zeros(dim))
+
+    def forward(self, x):
+        spread = self.root(x.var(1, correction=0, keepdim=True))
+        return (x - x.mean(1, keepdim=True)) / spread * self.scale[:, None, None] + self.shift[:, None, None]
+
+
+def with_norm(root):
+    def make(self):
+        self.norm = OwnNorm(self.dim, root) if self.ratio > 1 else nn.Identity()
+
+    return {"make": lambda self: (Attend.make(self), make(self))[0]}
+
+
+right("paper_attention", "a norm of one's own")(
+    type("Own", (Attend,), with_norm(lambda variance: (variance + 1e-5).sqrt()))
+)
+attention("norm-of-the-sketch", "sketchs", **with_norm(lambda variance: variance.sqrt() + 1e-5))
+attention("heads-forgotten", "one", heads_of=lambda self, t: rearrange(t, "b c h w -> b 1 (h w) c"),
+          joined=lambda self, out, x: rearrange(out, "b 1 (h w) c -> b c h w", h=x.shape[2]))  # fmt: skip
+attention("heads-by-reshape", "reshaped", heads_of=lambda self, t: t.reshape(
+    len(t), self.heads, -1, self.dim // self.heads))  # fmt: skip
+attention("other-heads", "cut_c_heads", heads_of=lambda self, t: rearrange(
+    t, "b (c a) h w -> b a (h w) c", a=self.heads))  # fmt: skip
+attention("masked", "causal", attend=lambda self, q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True))
+
+for half in kv.chunk(2, 1):
+    wrong_value("keys and values", "keys-twice", torch.stack([half, half]))
+wrong_value("left out", "columns-left-out", branch * kept, "not scaled either")
+wrong_value("left out", "residual-inside", branch + branch * kept[:, None] / 0.75)
+wrong_value("left out", "nothing-left-out", branch / 0.75)
+wrong_value("left out", "nothing-left-out", branch.where(kept[:, None] == 0, branch / 0.75), "the middle as it was")
