@@ -115,7 +115,7 @@ def test_verdicts_follow_from_the_runs(shown, capsys):
     runs = short_runs()
     runs |= {f"no-light-{seed}": run(**judged(30 + seed)) for seed in range(3)}  # val alone will see it
     runs |= {f"no-light-dusk-{seed}": run(**judged(30 + seed)) for seed in range(3)}
-    runs |= {name: run(**judged(60)) for name in ("b0", "small", "b0-full")} | {"b0-60": run(unfinished=50)}
+    runs |= {name: run(**judged(60)) for name in ("b0", "small", "b0-more-full")} | {"b0-60": run(unfinished=50)}
     capsys.readouterr()
     names = namespace(runs, only=("imports", "recorded"))
     assert names["conclusion"]("class weights") == "helps on both judges"
@@ -132,6 +132,13 @@ def test_verdicts_follow_from_the_runs(shown, capsys):
 
 
 def test_figures_on_test_stand_apart(shown, capsys):
-    runs = {"b0-full": run(**judged(60), test=judged(55)["judged"])}
+    runs = {"b0-more-full": run(**judged(60), test=judged(55)["judged"])}
     said = everything(runs, shown, capsys)
     assert re.search(r"SegFormer-B0, ours 3.7 M test plain 55.0", said)
+
+
+def test_a_training_of_stages_is_told_with_all_of_them(shown, capsys):
+    later = {"data": {"training": 367, "model": None, "from": "runs/b0/model"}, "curve": [[50, 0.6], [100, 0.65]]}
+    runs = {"b0": run(**judged(60)), "b0-more": run(**judged(65), **later)}
+    said = everything(runs, shown, capsys)
+    assert "b0, 24 + 24 epochs from 60.0 to 65.0" in said
