@@ -215,7 +215,10 @@ def main() -> None:
     if given.check_budgets or given.record:
         shutil.rmtree(CACHE, ignore_errors=True)
     run_missing()
-    runs = {path.stem: run_of(path) for path in chapters()}
+    found = {path.stem: run_of(path) for path in chapters()}
+    if changed := [name for name, run in found.items() if run is None]:
+        sys.exit(f"Changed while the chapters ran: {', '.join(changed)}. Run it again: these alone will be executed.")
+    runs = {name: run for name, run in found.items() if run is not None}
     late = [line for name, run in runs.items() for line in over_budget(name, run)]
     print(*late or ["Every chapter kept to its budget."], sep="\n")
     faults = [line for name, run in runs.items() for line in written_to_stderr(run.notebook, name)]

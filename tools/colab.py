@@ -152,6 +152,7 @@ def execute(notebook: nbformat.NotebookNode, colab: Colab, folder: Path, *, on_c
     """Execute the notebook in place, with ``folder`` as its kernel's, and then the probe; return what that found."""
     resources = {"metadata": {"path": str(folder)}}
     client = NotebookClient(notebook, timeout=GUARD, km=colab.manager(), resources=resources, config=SETTINGS)
+    client.owns_km = True  # else nbclient leaves the kernel of a manager that it did not make, and its memory, behind
     with client.setup_kernel(env=colab.settings(colab=on_colab)):
         for index, cell in enumerate(notebook.cells):
             client.execute_cell(cell, index)
