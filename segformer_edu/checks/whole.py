@@ -914,32 +914,36 @@ class _TanhFeedForward(DepthwiseMixFeedForward):
         return self.narrow(F.gelu(self.mix(self.widen(x)), approximate="tanh"))  # type: ignore[no-any-return]
 
 
-class _NearestHead(SegformerHead):
-    options: ClassVar[dict[str, Any]] = {"mode": "nearest"}
+class _AlteredHead(SegformerHead):
+    """The paper's decoder, for one step to be exchanged: how maps are enlarged, or what stands behind the fuse."""
+
+    options: ClassVar[dict[str, Any]] = {"mode": "bilinear"}
 
     def forward(self, layer_outputs: list[torch.Tensor]) -> torch.Tensor:
         size = layer_outputs[0].shape[-2:]
         maps = [F.interpolate(project(x), size, **self.options) for x, project in zip(layer_outputs, self.project)]
-        return self.classify(self.norm(self.fuse(torch.cat(maps, 1))).relu())  # type: ignore[no-any-return]
+        return self.classify(self.behind(self.fuse(torch.cat(maps, 1))))  # type: ignore[no-any-return]
+
+    def behind(self, fused: torch.Tensor) -> torch.Tensor:
+        return self.norm(fused).relu()  # type: ignore[no-any-return]
 
 
-class _NoReluHead(SegformerHead):
-    def forward(self, layer_outputs: list[torch.Tensor]) -> torch.Tensor:
-        return self.classify(self.norm(self.fused(layer_outputs)))  # type: ignore[no-any-return]
-
-    def fused(self, maps: list[torch.Tensor]) -> torch.Tensor:
-        size = maps[0].shape[-2:]
-        maps = [F.interpolate(project(x), size, mode="bilinear") for x, project in zip(maps, self.project)]
-        return self.fuse(torch.cat(maps, 1))  # type: ignore[no-any-return]
+class _NearestHead(_AlteredHead):
+    options: ClassVar[dict[str, Any]] = {"mode": "nearest"}
 
 
-class _ReluFirstHead(_NoReluHead):
-    def forward(self, layer_outputs: list[torch.Tensor]) -> torch.Tensor:
-        return self.classify(self.norm(self.fused(layer_outputs).relu()))  # type: ignore[no-any-return]
-
-
-class _CornersHead(_NearestHead):
+class _CornersHead(_AlteredHead):
     options: ClassVar[dict[str, Any]] = {"mode": "bilinear", "align_corners": True}
+
+
+class _NoReluHead(_AlteredHead):
+    def behind(self, fused: torch.Tensor) -> torch.Tensor:
+        return self.norm(fused)  # type: ignore[no-any-return]
+
+
+class _ReluFirstHead(_AlteredHead):
+    def behind(self, fused: torch.Tensor) -> torch.Tensor:
+        return self.norm(fused.relu())  # type: ignore[no-any-return]
 
 
 def _paper(config: SegformerConfig, weights: Weights, parts: Parts, **changed: Any) -> nn.Module:
