@@ -164,17 +164,23 @@ class Resized:
 
 
 def record() -> None:
-    """Write down what is done."""
-    found: dict[str, dict[str, Any]] = {}
+    """Write down what is done, beside what was written down before."""
+    found = recorded()
     for name in VARIATIONS:
         for seed in SEEDS:
             path = FOLDER / f"{name}-{seed}.json"
             if path.is_file():
                 found.setdefault(name, {})[str(seed)] = json.loads(path.read_text(encoding="utf-8"))
     settings = {"crop": CROP, "epochs": EPOCHS, "sizes": list(SIZES), "recipe": OURS.to_dict()}
-    content = {**stamp("python tools/parts_worth.py", SOURCES, "1"), **settings, "variations": found}
+    variations = {name: found[name] for name in VARIATIONS if name in found}
+    content = {**stamp("python tools/parts_worth.py", SOURCES, "1"), **settings, "variations": variations}
     TARGET.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     print(f"{sum(map(len, found.values()))} trainings in {TARGET.relative_to(ROOT)}")
+
+
+def recorded() -> dict[str, dict[str, Any]]:
+    """Return what is written down, by variation and seed: a new clone has no folder of trainings."""
+    return json.loads(TARGET.read_text(encoding="utf-8"))["variations"] if TARGET.is_file() else {}
 
 
 def main() -> None:
@@ -187,10 +193,11 @@ def main() -> None:
     if not given.record:
         torch.set_num_threads(1)  # two of these may run side by side
         train, judge = InMemory(CamVid("train")), InMemory(CamVid("val"))
+        known = recorded()
         for seed in SEEDS:
             for name in given.names or VARIATIONS:
                 path = FOLDER / f"{name}-{seed}.json"
-                if not path.is_file():
+                if not path.is_file() and str(seed) not in known.get(name, {}):
                     result = measure(name, seed, train, judge)
                     path.write_text(json.dumps(result), encoding="utf-8")
                     print(name, seed, result, flush=True)

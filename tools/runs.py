@@ -1,6 +1,6 @@
 """Train what chapter 11 tells of, one after the other, and write down how it went: results/runs.json.
 
-    python tools/runs.py            # those that have no result yet; stopped in any way, it goes on where it was
+    python tools/runs.py            # what has no result written down; stopped in any way, it goes on
     python tools/runs.py --list     # what there is, and what is done
     python tools/runs.py NAME …     # these alone
     python tools/runs.py --record   # write down what is done, train nothing
@@ -80,11 +80,12 @@ def main() -> None:
     given = parser.parse_args()
     if unknown := set(given.names) - EXPERIMENTS.keys():
         parser.error(f"there are no runs {', '.join(sorted(unknown))}; --list shows which there are")
+    known = {name for name, told in recorded().items() if "unfinished" not in told}
     if given.list:
         for name, arguments in EXPERIMENTS.items():
-            print(f"{'done' if result_of(name) else '    '}  {name}: {arguments}")
+            print(f"{'done' if name in known or result_of(name) else '    '}  {name}: {arguments}")
         return
-    for name in [] if given.record else given.names or EXPERIMENTS:
+    for name in [] if given.record else given.names or [name for name in EXPERIMENTS if name not in known]:
         if result_of(name) is None:
             train(name, given.threads)
     record()
@@ -130,14 +131,21 @@ def train(name: str, threads: int) -> None:
 
 def record() -> None:
     """Write down what is done, those that failed too."""
-    kept = json.loads(TARGET.read_text(encoding="utf-8"))["runs"] if TARGET.is_file() else {}
+    kept = recorded()
     for folder in sorted(RUNS.iterdir()) if RUNS.is_dir() else []:
         if (folder / "commit.txt").is_file() and (told := told_of(folder)):
+            if "unfinished" in told and "unfinished" not in kept.get(folder.name, told):
+                continue  # it was done once, elsewhere
             kept[folder.name] = told
     order = [name for name in EXPERIMENTS if name in kept] + sorted(kept.keys() - EXPERIMENTS.keys())
     content = {**stamp("python tools/runs.py", ()), "runs": {name: kept[name] for name in order}}
     TARGET.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     print(f"{len(kept)} runs in {TARGET.relative_to(ROOT)}")
+
+
+def recorded() -> dict[str, Any]:
+    """Return what is written down, by name: a new clone has no folder of trainings."""
+    return json.loads(TARGET.read_text(encoding="utf-8"))["runs"] if TARGET.is_file() else {}
 
 
 def told_of(folder: Path) -> dict[str, Any] | None:
