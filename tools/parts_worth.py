@@ -32,10 +32,13 @@ from segformer_edu.model.segformer import Segformer
 from segformer_edu.model.variants import COMMON, SMALL, initialize
 from segformer_edu.training import evaluate, fit
 from segformer_edu.training.plans import OURS, balanced_weights
+from segformer_edu.training.precision import precision_on
 
 CROP = (128, 160)
 EPOCHS = 12
 SEEDS = (0, 1, 2)
+FLOAT32 = ", float32"
+"""Ends the name of a variation that is trained in float32: on a processor without bfloat16."""
 SIZES = {"128×160": (128, 160), "256×320": (256, 320), "360×480": None}
 """At which the pictures of val are shown: a whole picture in the size of a training crop, larger, and as it is."""
 FOLDER = ROOT / "runs" / "parts"
@@ -110,11 +113,16 @@ VARIATIONS: dict[str, Callable[[], dict[str, Any]]] = {
     "decoder of 256": lambda: {"decoder_dim": 256},
 }
 """What is changed of the paper's model, one thing at a time."""
+ROWS = [
+    *VARIATIONS,
+    *(f"{name}{FLOAT32}" for name in ("paper", "sketch's norm", "reduction 4, 2, 1, 1", "decoder of 64")),
+]
+"""What is trained."""
 
 
 def build(name: str, classes: int) -> Segformer:
     """Make the model of a variation, all drawn by the same rule."""
-    options = {**SMALL, **COMMON, "parts": FAST, **VARIATIONS[name]()}
+    options = {**SMALL, **COMMON, "parts": FAST, **VARIATIONS[name.removesuffix(FLOAT32)]()}
     model = Segformer(**options, num_classes=classes)
     model.mit.apply(initialize)
     return model
@@ -125,6 +133,7 @@ def measure(name: str, seed: int, train: InMemory, judge: InMemory) -> dict[str,
     classes = len(train.classes or ())
     counts = class_counts(train, classes)
     plan = replace(OURS, epochs=EPOCHS, augment=replace(OURS.augment, size=CROP)).of(len(train), counts, seed=seed)
+    precision = "float32" if name.endswith(FLOAT32) else precision_on("cpu", plan.recipe.precision)
     torch.manual_seed(seed)
     model = build(name, classes)
     start = time.process_time()
@@ -132,7 +141,7 @@ def measure(name: str, seed: int, train: InMemory, judge: InMemory) -> dict[str,
     history = fit(
         model,
         train,
-        plan.recipe,
+        replace(plan.recipe, precision=precision),
         augment=plan.augment,
         class_weights=weights,
         device="cpu",
@@ -145,7 +154,13 @@ def measure(name: str, seed: int, train: InMemory, judge: InMemory) -> dict[str,
         judged[label] = round(evaluate(model, shown, batch_size=4, progress=False).mean_iou, 4)
     parameters = sum(weight.numel() for weight in model.parameters())
     loss = sum(history.losses[-100:]) / len(history.losses[-100:])
-    return {"miou": judged, "loss": round(loss, 4), "parameters": parameters, "cpu_seconds": round(seconds)}
+    return {
+        "miou": judged,
+        "loss": round(loss, 4),
+        "parameters": parameters,
+        "cpu_seconds": round(seconds),
+        "precision": precision,
+    }
 
 
 class Resized:
@@ -166,13 +181,13 @@ class Resized:
 def record() -> None:
     """Write down what is done, beside what was written down before."""
     found = recorded()
-    for name in VARIATIONS:
+    for name in ROWS:
         for seed in SEEDS:
             path = FOLDER / f"{name}-{seed}.json"
             if path.is_file():
                 found.setdefault(name, {})[str(seed)] = json.loads(path.read_text(encoding="utf-8"))
     settings = {"crop": CROP, "epochs": EPOCHS, "sizes": list(SIZES), "recipe": OURS.to_dict()}
-    variations = {name: found[name] for name in VARIATIONS if name in found}
+    variations = {name: found[name] for name in ROWS if name in found}
     content = {**stamp("python tools/parts_worth.py", SOURCES, "1"), **settings, "variations": variations}
     TARGET.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     print(f"{sum(map(len, found.values()))} trainings in {TARGET.relative_to(ROOT)}")
@@ -195,7 +210,7 @@ def main() -> None:
         train, judge = InMemory(CamVid("train")), InMemory(CamVid("val"))
         known = recorded()
         for seed in SEEDS:
-            for name in given.names or VARIATIONS:
+            for name in given.names or ROWS:
                 path = FOLDER / f"{name}-{seed}.json"
                 if not path.is_file() and str(seed) not in known.get(name, {}):
                     result = measure(name, seed, train, judge)

@@ -42,6 +42,7 @@ from segformer_edu.training.fit import fit
 from segformer_edu.training.journal import Journal
 from segformer_edu.training.norms import recompute_statistics
 from segformer_edu.training.plans import PLANS, Plan, balanced_weights
+from segformer_edu.training.precision import precision_on
 from segformer_edu.training.processes import Processes, joined
 from segformer_edu.training.run import History
 
@@ -347,6 +348,7 @@ def finish(
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "processes": Processes.here().count,
+        "precision": precision_on(next(model.parameters()).device, plan.recipe.precision),
         "judged": {name: figures(scores, names) for name, scores in ways.items()},
     }
     write_whole(out / "result.json", json.dumps(result, indent=1).encode())

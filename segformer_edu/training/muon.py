@@ -7,26 +7,30 @@ from typing import Any
 
 import torch
 
+from segformer_edu.training.precision import has_bfloat16
+
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 EPS = 1e-7
 
 
-def orthogonalized(matrix: torch.Tensor, steps: int = 5) -> torch.Tensor:
+def orthogonalized(matrix: torch.Tensor, steps: int = 5, dtype: torch.dtype = torch.bfloat16) -> torch.Tensor:
     """Bring a matrix's singular values near 1 and keep its singular vectors.
 
-    Five steps of a polynomial of degree 5, in bfloat16: the values end between about 0.7 and 1.2, which is near enough.
+    Five steps of a polynomial of degree 5: the values end between about 0.7 and 1.2, which is near enough. So the eight
+    bits of bfloat16 are enough, too.
 
     Args:
         matrix: (rows, columns).
         steps: of the iteration.
+        dtype: to compute in; see ``has_bfloat16``.
 
     Returns:
-        The matrix (rows, columns), in bfloat16.
+        The matrix (rows, columns), of that type.
 
     Source: Jordan et al., "Muon", 2024 (kellerjordan.github.io/posts/muon). Built in chapter 11.
     """
     a, b, c = COEFFICIENTS
-    x = matrix.bfloat16()
+    x = matrix.to(dtype)
     is_tall = len(x) > x.shape[1]
     x = x.T if is_tall else x
     x = x / x.norm().clamp(min=EPS)  # no singular value is larger than 1
@@ -46,6 +50,7 @@ class OwnMuon(torch.optim.Optimizer):
         lr: learning rate; a step's root mean square is 0.2 times it, as AdamW's is.
         weight_decay: a share of the learning rate by which the parameters shrink at each step.
         momentum: how much of the mean gradient stays from step to step.
+        dtype: to orthogonalise in; PyTorch's has bfloat16 everywhere, 20 times slower on a processor without it.
 
     Raises:
         ValueError: parameters of other than two dimensions.
@@ -55,9 +60,15 @@ class OwnMuon(torch.optim.Optimizer):
     """
 
     def __init__(
-        self, params: Iterable[Any], lr: float = 1e-3, weight_decay: float = 0.1, momentum: float = 0.95
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        weight_decay: float = 0.1,
+        momentum: float = 0.95,
+        dtype: torch.dtype = torch.bfloat16,
     ) -> None:
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
+        self.dtype = dtype
         for group in self.param_groups:
             for weight in group["params"]:
                 if weight.ndim != 2:
@@ -76,14 +87,16 @@ class OwnMuon(torch.optim.Optimizer):
                 mean.lerp_(weight.grad, 1 - group["momentum"])
                 ahead = weight.grad.lerp(mean, group["momentum"])  # Nesterov's
                 weight.mul_(1 - group["lr"] * group["weight_decay"])
-                weight.add_(orthogonalized(ahead), alpha=-group["lr"] * 0.2 * max(weight.shape) ** 0.5)
+                step = orthogonalized(ahead, dtype=self.dtype)
+                weight.add_(step, alpha=-group["lr"] * 0.2 * max(weight.shape) ** 0.5)
         return loss
 
 
-def muon(params: Iterable[Any], lr: float, weight_decay: float) -> torch.optim.Optimizer:
-    """Make PyTorch's Muon where the installed version has it, else ``OwnMuon``."""
-    theirs = getattr(torch.optim, "Muon", None)
-    if theirs is None:
-        return OwnMuon(params, lr, weight_decay)
+def muon(params: Iterable[torch.Tensor], lr: float, weight_decay: float) -> torch.optim.Optimizer:
+    """Make PyTorch's Muon where the installed version has it and the device has bfloat16, else ``OwnMuon``."""
+    params = list(params)
+    theirs, fits = getattr(torch.optim, "Muon", None), all(has_bfloat16(each.device) for each in params)
+    if theirs is None or not fits:
+        return OwnMuon(params, lr, weight_decay, dtype=torch.bfloat16 if fits else torch.float32)
     made: torch.optim.Optimizer = theirs(params, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
     return made

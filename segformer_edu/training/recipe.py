@@ -29,7 +29,8 @@ class Recipe:
         head_factor: on the learning rate of the decoder; 10 in the paper's code.
         matrix_rate: where it is not 0, Muon trains the matrices, at this learning rate, and AdamW all else; see
             ``optimizers``.
-        precision: of the forward pass: "float32"; or "bfloat16" where that is harmless (autocast).
+        precision: of the forward pass: "float32"; or "bfloat16" where that is harmless (autocast), on devices that have
+            arithmetic for it. On others it stays float32, which is several times faster there, and a warning says so.
         accumulate: parts that a batch is cut into, one after the other, where memory is short.
         average: where it is not 0, the weights are averaged over the steps, the older ones counting less by this factor
             at each; validations and the result are the average's.

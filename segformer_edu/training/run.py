@@ -34,6 +34,7 @@ from segformer_edu.training.checkpoint import (
 from segformer_edu.training.evaluation import evaluate
 from segformer_edu.training.items import Pairs, warned_of_255
 from segformer_edu.training.optimizers import Optimizers
+from segformer_edu.training.precision import precision_on, warn_of_imitation
 from segformer_edu.training.processes import Processes, norms_apart
 from segformer_edu.training.recipe import Recipe
 from segformer_edu.training.settings import Settings
@@ -108,6 +109,7 @@ class Run:
         if path is not None:
             check_writable(path)
         train(model.to(device))
+        warn_of_imitation(device, recipe.precision)
         run = cls(model, recipe, Optimizers.of(model, recipe), History(steps=recipe.steps), path, settings)
         if recipe.average:
             with modes_kept(model):
@@ -395,9 +397,9 @@ def train(model: nn.Module) -> None:
 
 
 def computing_in(precision: str, model: nn.Module) -> torch.autocast:
-    """Let a model compute in numbers of half the size where that is harmless, if that is the precision."""
-    device = next(model.parameters()).device.type
-    return torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16")
+    """Let a model compute in numbers of half the size where that is harmless and fast, if that is the precision."""
+    device = next(model.parameters()).device
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision_on(device, precision) == "bfloat16")
 
 
 def shapes(weights: dict[str, Any]) -> dict[str, Any]:
