@@ -19,11 +19,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from machine import machine
+
 from results import ROOT, commit, stamp
 
 RUNS = ROOT / "runs"
 TARGET = ROOT / "results" / "runs.json"
 SHORT = "--model small --epochs 12 --validate-every 12 --set size=128,160"
+LONGER = "--model small --epochs 36 --validate-every 12 --set size=128,160 precision=float32"
 DUSK = "--hold-out 0001TP"
 WHOLE = (
     "--epochs 8 --validate-every 4 "
@@ -34,15 +37,11 @@ ONE_CHANGED = {
     "ours": "",
     "adamw": "matrix_rate=0",
     "no-class-weights": "balance=0",
-    "enets-class-weights": "balance=1",
     "light-of-the-paper": "light=distortion",
     "no-light": "light=none",
     "no-rare": "aim=0 paste=0",
-    "classmix": "mix=0.5",
     "one-size": "scale=1,1",
     "float32": "precision=float32",
-    "average": "average=0.998",
-    "drop-path": "drop_path=0.1",
     "crop-statistics": "recompute_norms=false",
     "float32-average": "precision=float32 average=0.998",
     "float32-drop-path": "precision=float32 drop_path=0.1",
@@ -56,11 +55,9 @@ EXPERIMENTS = {
     "small": "--model small --epochs 240 --validate-every 20",
     "b0-more": "--from runs/b0/model --epochs 180 --validate-every 20 --seed 1",
     **{f"{name}-full": f"--from runs/{name}/model {WHOLE}" for name in ("b0-60", "small-60", "b0", "small", "b0-more")},
-    **{f"{name}-dusk": f"--model {name} --epochs 60 --validate-every 20 {DUSK}" for name in ("b0", "small")},
     **{
-        f"small-60-{light}{'-dusk' if judge else ''}": f"--model small --epochs 60 --validate-every 20 {judge} --set "
-        + ONE_CHANGED[light]
-        for light in ("no-light", "light-of-the-paper")
+        f"longer-{name}{'-dusk' if judge else ''}": f"{LONGER} {ONE_CHANGED[name]} {judge}"
+        for name in ("ours", "no-light")
         for judge in ("", DUSK)
     },
     **{
@@ -101,12 +98,13 @@ def result_of(name: str) -> dict[str, Any] | None:
 
 
 def train(name: str, threads: int) -> None:
-    """Train one, and remember the commit that it began with."""
+    """Train one, and remember the commit and the machine that it began with."""
     folder = RUNS / name
     folder.mkdir(parents=True, exist_ok=True)
     began = folder / "commit.txt"
     if not began.is_file():
         began.write_text(commit(("segformer_edu/**/*.py",)) + "\n", encoding="utf-8")
+        (folder / "machine.txt").write_text(machine(str(threads)) + "\n", encoding="utf-8")
     arguments = [
         "train",
         "--data",
@@ -164,7 +162,8 @@ def told_of(folder: Path) -> dict[str, Any] | None:
     plan = json.loads((folder / "plan.json").read_text(encoding="utf-8")) if (folder / "plan.json").is_file() else None
     if plan is None:
         return None
-    told = {"commit": (folder / "commit.txt").read_text().strip(), **plan, "curve": curve, "losses": losses}
+    began = {name: (folder / f"{name}.txt").read_text(encoding="utf-8").strip() for name in ("commit", "machine")}
+    told = {**began, **plan, "curve": curve, "losses": losses}
     result = folder / "result.json"
     if not result.is_file():
         return {**told, "unfinished": lines[-1]["step"] if lines else 0}

@@ -16,7 +16,7 @@ from segformer_edu import segformer_b0
 from segformer_edu.data import Shapes, normalize
 from segformer_edu.data.crops import Crops
 from segformer_edu.data.memory import InMemory, class_counts
-from segformer_edu.training import Recipe, evaluate, fit
+from segformer_edu.training import Recipe, evaluate, fit, precision
 from segformer_edu.training.checkpoint import before
 from segformer_edu.training.journal import Journal, read_lines
 from segformer_edu.training.norms import recompute_statistics
@@ -42,7 +42,8 @@ def weights(learner):
     [{}, {"average": 0.9}, {"precision": "bfloat16"}, {"accumulate": 2}, {"power": 0.9, "head_factor": 10.0}],
     ids=str,
 )
-def test_stopped_anywhere_the_same_weights(tmp_path, changes):
+def test_stopped_anywhere_the_same_weights(tmp_path, changes, monkeypatch):
+    monkeypatch.setattr(precision, "has_bfloat16", lambda device: True)  # imitated, where it is not there
     recipe, options = replace(RECIPE, **changes), {"validation": Shapes(4, size=48), **QUIET}
     whole = model(drop_path=0.3, dropout=0.3)
     history = fit(whole, Shapes(16, size=48), recipe, augment=Crops(size=(32, 32), mix=0.5), **options)
@@ -98,8 +99,8 @@ def test_the_average_is_what_pytorch_averages():
 def test_half_precision_comes_near(monkeypatch):
     monkeypatch.setattr(precision, "has_bfloat16", lambda device: True)  # imitated, where it is not there
     losses = [
-        fit(model(), Shapes(16, size=48), replace(RECIPE, precision=precision), **QUIET).losses
-        for precision in ("float32", "bfloat16")
+        fit(model(), Shapes(16, size=48), replace(RECIPE, precision=kind), **QUIET).losses
+        for kind in ("float32", "bfloat16")
     ]
     assert losses[0] != losses[1]
     assert losses[1] == pytest.approx(losses[0], rel=0.05)
@@ -212,7 +213,7 @@ import json, sys, torch
 from segformer_edu import segformer_b0
 from segformer_edu.data import Shapes
 from segformer_edu.data.crops import Crops
-from segformer_edu.training import Recipe, evaluate, fit
+from segformer_edu.training import Recipe, evaluate, fit, precision
 from segformer_edu.training.processes import joined
 torch.set_num_threads(1)
 torch.manual_seed(0)
