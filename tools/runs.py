@@ -26,7 +26,6 @@ from results import ROOT, commit, stamp
 RUNS = ROOT / "runs"
 TARGET = ROOT / "results" / "runs.json"
 SHORT = "--model small --epochs 12 --validate-every 12 --set size=128,160"
-LONGER = "--model small --epochs 36 --validate-every 12 --set size=128,160 precision=float32"
 DUSK = "--hold-out 0001TP"
 WHOLE = (
     "--epochs 8 --validate-every 4 "
@@ -55,11 +54,6 @@ EXPERIMENTS = {
     "small": "--model small --epochs 240 --validate-every 20",
     "b0-more": "--from runs/b0/model --epochs 180 --validate-every 20 --seed 1",
     **{f"{name}-full": f"--from runs/{name}/model {WHOLE}" for name in ("b0-60", "small-60", "b0", "small", "b0-more")},
-    **{
-        f"longer-{name}{'-dusk' if judge else ''}": f"{LONGER} {ONE_CHANGED[name]} {judge}"
-        for name in ("ours", "no-light")
-        for judge in ("", DUSK)
-    },
     **{
         f"{name}{'-dusk' if judge else ''}-{seed}": f"{SHORT} {changes} {judge} --seed {seed}"
         for seed in range(3)

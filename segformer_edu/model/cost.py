@@ -19,7 +19,7 @@ from segformer_edu.model.variants import ImageClassifier
 from segformer_edu.pages.tables import table_html
 from segformer_edu.validation import check_map, check_positive
 
-NAMES = ("stage", "part", "result", "parameters", "MACs", "of these attention", "activations")
+NAMES = ("stage", "part", "result", "parameters", "MACs", "attention products", "activations")
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ CHAPTERS = [Chapter(path.name, path.read_text()) for path in sorted((ROOT / "not
 TERMS = re.findall(r"^### (.+)$", (ROOT / "book" / "glossary.md").read_text(), re.M)
 # Their everyday meaning is spelt the same, or the book opens with them before any chapter.
 EVERYDAY = {
-    "Article", "Block", "Branch", "Cell", "Checkpoint", "Head", "Map", "Nearest", "Package", "Paper", "Parity", "Pixel",
-    "Scale", "Seed", "Sketch", "Stage", "Stride", "Void",
+    "Article", "Block", "Branch", "Cell", "Checkpoint", "Head", "Leak", "Map", "Nearest", "Package", "Paper", "Parity",
+    "Pixel", "Scale", "Seed", "Sketch", "Stage", "Stride", "Void",
 }  # fmt: skip
 SPELLINGS = {
     "MAC and FLOP": r"MACs?|FLOPs?|multiply-accumulates?",
