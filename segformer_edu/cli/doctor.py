@@ -27,6 +27,7 @@ from segformer_edu.cli.command import Add, Command
 from segformer_edu.cli.terminal import one_line, tell
 from segformer_edu.data.camvid import SPLITS, CamVid, data_folder
 from segformer_edu.model.variants import segformer_b0
+from segformer_edu.training.precision import has_bfloat16
 
 USAGE = "segformer-edu doctor"
 
@@ -147,7 +148,8 @@ def look_at_devices(found: Findings) -> None:
     devices += ["mps"] if torch.backends.mps.is_available() else []
     for device in devices:
         try:
-            found.rows.append((f"model on {device}", f"computes, {1000 * seconds_of_a_model(device):.0f} ms"))
+            half = "bfloat16" if has_bfloat16(device) else "bfloat16 only imitated"
+            found.rows.append((f"model on {device}", f"computes, {1000 * seconds_of_a_model(device):.0f} ms; {half}"))
         except Exception as error:  # whatever a driver raises
             found.rows.append((f"model on {device}", "fails"))
             found.broken.append(f"a small model on {device} fails: {type(error).__name__}: {one_line(error)[:200]}")

@@ -31,6 +31,7 @@ def run(**said):
     base = {
         "command": "python -m segformer_edu train",
         "commit": "0" * 40,
+        "machine": "2 CPU cores (Intel(R) Xeon(R) Processor), 1 thread, Python 3.11.7",
         "plan": plan,
         "data": {"training": 367, "model": "b0"},
     }
