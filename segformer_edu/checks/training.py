@@ -329,10 +329,9 @@ REDUCED: list[tuple[str, Callable[[torch.Tensor, torch.Tensor, torch.Tensor], to
 Recipe = tuple[int, int, int, int]
 
 
-def _recipes() -> Iterator[tuple[list[str], Recipe]]:
-    """Yield the combinations of one mistake, then of two: the kinds, and which of each list."""
-    lists: tuple[list[Any], ...] = (SIZED, SQUASHED, PIXELS, REDUCED)
-    for count in (1, 2):
+def _recipes(lists: Sequence[Sequence[Any]], most: int) -> Iterator[tuple[list[str], Recipe]]:
+    """Yield the combinations of one mistake, then of two, up to ``most``: the kinds, and which of each list."""
+    for count in range(1, most + 1):
         for places in itertools.combinations(range(4), count):
             for indices in itertools.product(*(range(1, len(lists[place])) for place in places)):
                 recipe = [0, 0, 0, 0]
@@ -376,7 +375,7 @@ def _kinds_of_losses(yours: Sequence[float], pairs: Sequence[Pair]) -> list[str]
         if all(_equal(value, float(made(*pair))) for value, pair in zip(yours, pairs)):
             return [kind]
     with_void = any(bool((masks == VOID).any()) for _, masks in pairs)
-    for kinds, recipe in _recipes():
+    for kinds, recipe in _recipes((SIZED, SQUASHED, PIXELS, REDUCED), most=2):
         for replaced in (0, CLASSES - 1)[: 1 + with_void]:
             if all(_equal(value, _made_by(recipe, *pair, replaced)) for value, pair in zip(yours, pairs)):
                 return kinds
@@ -704,17 +703,6 @@ AVERAGED: list[tuple[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]]]
 ]
 
 
-def _iou_recipes() -> Iterator[tuple[list[str], Recipe]]:
-    lists: tuple[list[Any], ...] = (VOIDS, COLLECTED, DIVIDED, AVERAGED)
-    for count in (1, 2, 3):
-        for places in itertools.combinations(range(4), count):
-            for indices in itertools.product(*(range(1, len(lists[place])) for place in places)):
-                recipe = [0, 0, 0, 0]
-                for place, index in zip(places, indices):
-                    recipe[place] = index
-                yield [lists[place][index][0] for place, index in zip(places, indices)], tuple(recipe)  # type: ignore[misc]
-
-
 def _iou_by(recipe: Recipe, batches: Batches, kept: Callable[[list[float]], list[float]] = list) -> float:
     """Return the mIoU that some mistakes give; ``kept`` chooses among the numbers of several batches."""
     values = []
@@ -813,7 +801,7 @@ def _kinds_of_ious(found: Sequence[float], cases: Sequence[Batches]) -> Iterator
     for kind, made in OTHER_MEANS:
         if all(_alike(yours, made(batches)) for yours, batches in zip(found, cases)):
             yield kind
-    for kinds, recipe in _iou_recipes():
+    for kinds, recipe in _recipes((VOIDS, COLLECTED, DIVIDED, AVERAGED), most=3):
         for kept in (list, _numbers, _zeroed)[: 3 if recipe[1] else 1]:
             if all(_alike(yours, _iou_by(recipe, batches, kept)) for yours, batches in zip(found, cases)):
                 yield kinds[0]
