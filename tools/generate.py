@@ -80,14 +80,17 @@ def with_generated_section(name: str, text: str) -> str:
 
 
 def readme_section() -> str:
-    """Return the Colab links and the line that installs the library."""
+    """Return the picture with its caption, the Colab links and the line that installs the library."""
     url, slug, branch = address()
+    shown = json.loads((ROOT / "results" / "prediction.json").read_text())
     chapters = [json.loads(path.read_text())["cells"][0]["source"][0].strip("# \n") for path in CHAPTERS]
     links = "\n".join(
         f"- [{title}]({COLAB.format(slug=slug, branch=branch, name=path.name)})"
         for title, path in zip(chapters, CHAPTERS)
     )
     return (
+        f"![{shown['alt']}](results/{shown['image']})\n\n*{shown['caption']} "
+        f"The picture was made by `{shown['command']}`.*\n\n"
         f"In Google Colab, nothing to install; each chapter's first cell brings the library:\n\n{links}\n\n"
         f"The library alone:\n\n```bash\npip install git+{url}\n```\n"
     )

@@ -19,7 +19,8 @@ from segformer_edu.pages import plots
 from segformer_edu.pages.frames import street
 from segformer_edu.training import Scores, confusion_matrix
 
-MODEL, RUN = "camvid-b0", "b0"
+MODEL, RUNS = "camvid-b0", ("b0", "b0-more-full")
+"""The shipped model, and the first and the last stage of its training."""
 SHOWN = (0, 1)
 SOURCES = (
     *(
@@ -44,25 +45,22 @@ def main() -> None:
         f"{len(SHOWN)} pictures of a street, the class maps that the book's model computes for them, and those that "
         f"people drew. {100 * torch.stack(right).mean():.0f} % of the pixels with a class have the same one in both."
     )
+    runs = json.loads((ROOT / "results" / "runs.json").read_text(encoding="utf-8"))["runs"]
+    first, last = runs[RUNS[0]]["data"], runs[RUNS[1]]
     (picture,) = re.findall(r"base64,([^\"]+)", plots.to_html(figure, alt))
     (ROOT / "results" / "prediction.webp").write_bytes(base64.b64decode(picture))
     record = stamp("python tools/prediction.py", SOURCES) | {
         "image": "prediction.webp",
         "alt": alt,
         "caption": (
-            f"What you will have built: SegFormer-B0, trained from nothing on {training_pictures()} pictures of three "
-            f"drives, gives each pixel one of {len(CLASSES)} classes. The streets are CamVid's "
-            "(Brostow et al., 2009); no training saw them."
+            f"What you will have built: SegFormer-B0, trained from nothing on {first['training']} pictures of three "
+            f"drives, gives each pixel one of {len(CLASSES)} classes. On the {last['data']['judging']} pictures of "
+            f"CamVid's validation split its mIoU is {100 * last['judged']['plain']['miou']:.1f} %. No training saw the "
+            "pictures above, which are CamVid's, too (Brostow et al., 2009)."
         ),
         "miou": round(scores.mean_iou, 4),
     }
     (ROOT / "results" / "prediction.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-
-
-def training_pictures() -> int:
-    """Return how many pictures the shipped model learned from, as its run's record says."""
-    runs = json.loads((ROOT / "results" / "runs.json").read_text(encoding="utf-8"))["runs"]
-    return int(runs[RUN]["data"]["training"])
 
 
 if __name__ == "__main__":
