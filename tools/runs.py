@@ -45,7 +45,7 @@ ONE_CHANGED = {
     "float32-average": "precision=float32 average=0.998",
     "float32-drop-path": "precision=float32 drop_path=0.1",
 }
-"""Our recipe with one thing changed, in short runs of the small model; the last two are one change of float32's."""
+"""Our recipe with one thing changed, in short runs of the small model; the last two are changes of float32's."""
 EXPERIMENTS = {
     "b0-60": "--model b0 --epochs 60 --validate-every 20",
     "small-60": "--model small --epochs 60 --validate-every 20",

@@ -46,7 +46,8 @@ def run(**said):
 
 
 def short_runs():
-    changes = {change for pair in namespace(None)["PIECES"].values() for change in pair}
+    pieces = namespace(None)["PIECES"].values()
+    changes = {change for pair in pieces for either in pair for change in either.split(" or ")}
     return {
         f"{change}{judge}-{seed}": run(**judged(LEVELS.get(change, 45) - 20 * bool(judge) + seed - 1))
         for change in changes
