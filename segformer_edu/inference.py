@@ -11,6 +11,7 @@ from torch import nn
 
 from segformer_edu.data.pictures import Statistics, as_image, resize
 from segformer_edu.model.logits import (
+    check_numbers,
     class_logits,
     evaluating,
     input_channels,
@@ -90,6 +91,7 @@ def segment(
     Raises:
         TypeError, ValueError, FileNotFoundError, DownloadError: a picture that cannot be read; see ``as_image``.
         ValueError: a model that gives one answer for the whole image, or sizes that are none.
+        FloatingPointError: a model whose logits are NaN or infinite.
 
     Source: chapters 7 and 9; the window as mmsegmentation's "slide" mode has it.
     """
@@ -109,7 +111,7 @@ def segment(
     statistics = statistics_of(model, len(picture))
     with evaluating(model), torch.no_grad():  # what is made in inference mode could not be changed by the caller
         if parts is None or (parts[0] >= target[0] and parts[1] >= target[1]):
-            logits, covered = class_logits(model, looked_at[None], statistics), own
+            logits, covered = check_numbers(class_logits(model, looked_at[None], statistics)), own
         else:
             logits = windowed_logits(model, looked_at, statistics, parts, overlap)
             covered = covered_size(own, target)
@@ -178,7 +180,7 @@ def windowed_logits(
     for top in corners(rows, height, overlap):
         for left in corners(columns, width, overlap):
             part = padded[..., top * GRID : (top + height) * GRID, left * GRID : (left + width) * GRID]
-            logits = class_logits(model, part, statistics)
+            logits = check_numbers(class_logits(model, part, statistics))
             fine = min(GRID, max(1, logits.shape[-2] // height))  # logits to a side of a cell; SegFormer's have one
             logits = F.interpolate(logits, size=(height * fine, width * fine), mode="bilinear")
             if not total.ndim:

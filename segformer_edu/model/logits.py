@@ -91,6 +91,23 @@ def class_logits(model: nn.Module, images: torch.Tensor, statistics: Statistics)
     return logits if logits.dtype == torch.float64 else logits.float()
 
 
+def check_numbers(logits: torch.Tensor) -> torch.Tensor:
+    """Return logits all of which are finite numbers.
+
+    Raises:
+        FloatingPointError: NaN, of which the largest would be the first class; or infinity, which becomes NaN where a
+            map is enlarged.
+    """
+    finite = logits.isfinite()
+    if bool(finite.all()):
+        return logits
+    raise FloatingPointError(
+        f"The model's logits are NaN or infinite at {1 - finite.all(dim=1).double().mean().item():.0%} of the places; "
+        f"expected finite numbers. In float16 large ones overflow: model.float() helps. Else some weights are NaN or "
+        f"huge: train with a lower learning rate, or load them again. A class that is to be forbidden can have -1e9."
+    )
+
+
 def logits_in(output: Any) -> torch.Tensor:
     """Return the logits in what a model returned.
 

@@ -29,6 +29,8 @@ CHECKSUM = "crc32"
 """Under this name a safetensors header holds the ``checksum`` of the record and of all numbers."""
 WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "network", "net", "module", "weights")
 """Under these names trainings put a state dict among other things."""
+OF_FIT = {"model", "recipe", "history", "settings"}
+"""What a checkpoint of ``training.fit`` holds. Where weights were averaged, the average is what was validated."""
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 SUFFIXES = {".bin", ".ckpt", ".json", ".pt", ".pth", ".safetensors"}
 FOLDER = 0x10
@@ -197,6 +199,10 @@ def unwrap(loaded: Any, path: Path) -> tuple[Any, Mapping[str, Any] | None]:
         if not isinstance(loaded, Mapping):
             break
         written = written or (loaded["config"] if is_record(loaded.get("config")) else None)
+        if loaded.keys() >= OF_FIT and isinstance(loaded.get("average"), Mapping):
+            loaded = {name.removeprefix("module."): value for name, value in loaded["average"].items()}
+            loaded.pop("n_averaged", None)
+            break
         inner = next((loaded[key] for key in WRAPPERS if isinstance(loaded.get(key), Mapping)), None)
         if inner is None:
             break

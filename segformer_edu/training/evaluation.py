@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from segformer_edu.data.pictures import Statistics
 from segformer_edu.model.logits import (
+    check_numbers,
     class_count,
     class_logits,
     evaluating,
@@ -112,4 +113,4 @@ def view(model: nn.Module, images: torch.Tensor, statistics: Statistics, scale: 
     if scale != 1:
         target = [max(32, round(side * scale)) for side in size]
         images = F.interpolate(images, size=target, mode="bilinear", antialias=scale < 1)
-    return F.interpolate(class_logits(model, images, statistics), size=size, mode="bilinear")
+    return F.interpolate(check_numbers(class_logits(model, images, statistics)), size=size, mode="bilinear")

@@ -173,3 +173,51 @@ def test_probabilities():
     two = probabilities_of(logits[:, :1])
     assert two.shape == (2, 2, 4, 5)
     torch.testing.assert_close(two, torch.cat([torch.zeros_like(logits[:, :1]), logits[:, :1]], dim=1).softmax(1))
+
+
+class Answers(nn.Module):
+    """Gives the same logits for any picture."""
+
+    def __init__(self, values):
+        super().__init__()
+        self.values = nn.Parameter(torch.tensor(values))
+
+    def forward(self, x):
+        return self.values[:, None, None].expand(len(x), -1, x.shape[-2] // 4, x.shape[-1] // 4)
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("options", [{}, {"probabilities": True}, {"window": 32}])
+def test_no_class_for_what_is_no_number(bad, options):
+    """The largest of NaN is the first class, and nobody would know."""
+    with pytest.raises(FloatingPointError, match="NaN or infinite at 100%"):
+        segment(Answers([0.0, bad, 1.0]), PICTURE[:3], **options)
+    with pytest.raises(FloatingPointError):
+        evaluate(Answers([0.0, bad, 1.0]), [(PICTURE[:3], torch.zeros(40, 48).long())], progress=False)
+
+
+def test_a_class_may_be_forbidden():
+    assert segment(Answers([0.0, 1.0, -1e9]), PICTURE[:3]).unique().tolist() == [1]
+
+
+def test_half_precision_that_overflows():
+    made = model(channels=3, told=False).eval()
+    with torch.no_grad():
+        list(made.parameters())[-1].fill_(1e6)
+    assert segment(made, PICTURE[:3]).shape == (40, 48)
+    with pytest.raises(FloatingPointError, match="float16"):
+        segment(made.half(), PICTURE[:3])
+
+
+@pytest.mark.parametrize("average", [0.0, 0.5, 0.9])
+@pytest.mark.parametrize("steps", [2, 5])
+def test_a_checkpoint_of_an_average_loads_as_what_was_validated(tmp_path, average, steps):
+    data = [(PICTURE[:3], torch.randint(4, (40, 48), generator=torch.Generator().manual_seed(1)))] * 2
+    recipe = Recipe(steps=steps, batch_size=2, warm_up=0, learning_rate=1e-2, average=average)
+    made = model(channels=3, told=False)
+    fit(made, data, recipe, checkpoint=tmp_path / "run.pt", progress=False, device="cpu")
+    loaded = load_pretrained(tmp_path / "run.pt")
+    assert loaded.config == made.config
+    with torch.no_grad():
+        x = normalize(PICTURE[None, :3])
+        torch.testing.assert_close(loaded(x), made.eval()(x), rtol=0, atol=0)
