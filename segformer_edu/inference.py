@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from segformer_edu.data.pairs import middles
 from segformer_edu.data.pictures import Statistics, as_image, resize
 from segformer_edu.model.logits import (
     check_numbers,
@@ -232,5 +233,5 @@ def copied(labels: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """Enlarge class maps (B, h, w) to (B, *size) by copying their pixels."""
     if labels.shape[-2:] == size:
         return labels
-    rows, columns = (torch.arange(new, device=labels.device) * old // new for new, old in zip(size, labels.shape[-2:]))
+    rows, columns = (middles(new, old).to(labels.device) for new, old in zip(size, labels.shape[-2:]))
     return labels[:, rows][:, :, columns]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -27,6 +28,38 @@ def check_whole(smallest: int, expected: str, values: Mapping[str, int]) -> None
             raise TypeError(f"{name} is {value!r} ({type(value).__name__}); expected {expected}.")
         if value < smallest:
             raise ValueError(f"{name} is {value}; expected {expected}.")
+
+
+def check_numbers(**values: float) -> None:
+    """Raise TypeError unless every value is a number, ValueError unless it is finite."""
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, Real):
+            raise TypeError(f"{name} is {value!r} ({type(value).__name__}); expected a number.")
+        if not math.isfinite(value):
+            raise ValueError(f"{name} is {value}; expected a finite number.")
+
+
+def check_from_zero(**values: float) -> None:
+    """Raise TypeError or ValueError unless every value is a finite number from 0 up."""
+    check_numbers(**values)
+    for name, value in values.items():
+        if value < 0:
+            raise ValueError(f"{name} is {value}; expected a number from 0 up.")
+
+
+def span(name: str, value: Any) -> tuple[float, float]:
+    """Return the smallest and largest factor of a range; one number stands for both.
+
+    Raises:
+        TypeError, ValueError: anything but one or two positive numbers.
+    """
+    parts: Any = (value, value) if isinstance(value, Real) else value
+    expected = f"expected two positive numbers, the smallest and the largest, such as {name}=(0.5, 2.0)"
+    if not isinstance(parts, tuple | list) or not all(isinstance(part, Real) for part in parts):
+        raise TypeError(f"{name} is {value!r}; {expected}.")
+    if len(parts) != 2 or not all(0 < part < math.inf for part in parts):
+        raise ValueError(f"{name} is {value!r}; {expected}.")
+    return parts[0], parts[1]
 
 
 def check_divisible(*, dim: int, heads: int) -> None:

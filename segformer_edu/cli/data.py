@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from segformer_edu.cli.command import Add
 from segformer_edu.cli.terminal import UsersError
 from segformer_edu.data.camvid import CamVid
 from segformer_edu.data.folder import Folder
+from segformer_edu.data.items import class_names
 from segformer_edu.data.layouts import Layout
 from segformer_edu.data.splits import hold_out
 
@@ -42,7 +42,7 @@ def folder_of(layout: Layout, given: argparse.Namespace, size: Any = None) -> Fo
     """Return the pictures of a layout.
 
     Raises:
-        UsersError: nobody said what the classes are.
+        UsersError: nobody said what the classes are, or two have one name.
     """
     if given.classes is not None and given.classes_file:
         raise UsersError("--classes and --classes-file exclude each other.")
@@ -51,6 +51,10 @@ def folder_of(layout: Layout, given: argparse.Namespace, size: Any = None) -> Fo
         raise UsersError(
             f"What are the classes in {layout.masks}? Say how many (--classes 4), or their names "
             f"(--classes sky,road,tree). segformer-edu check-data {given.data} tells what stands in the files."
+        )
+    if twice := [name for name in classes if classes.count(name) > 1] if isinstance(classes, list) else []:
+        raise UsersError(
+            f"{classes.count(twice[0])} classes have the name {twice[0]!r}; expected a name of its own each."
         )
     return Folder(
         layout.images,
@@ -138,20 +142,22 @@ def parted(data: Folder, share: float, together: str | None, seed: int) -> tuple
     return Subset(data, train), Subset(data, held)
 
 
+def pairs_of(data: Any) -> list[tuple[Path, Path]]:
+    """Return the files of a data set's pictures and class maps; none where it has no files."""
+    if isinstance(data, Subset):
+        pairs = pairs_of(data.dataset)
+        return [pairs[index] for index in data.indices] if pairs else []
+    return list(getattr(data, "pairs", []))
+
+
 def names_of(data: Any) -> list[str]:
     """Return the names of a data set's pictures, as ``--names`` takes them; none where it has no files."""
-    if isinstance(data, Subset):
-        names = names_of(data.dataset)
-        return [names[index] for index in data.indices] if names else []
-    return [picture.as_posix() for picture, _ in getattr(data, "pairs", [])]
+    return [picture.as_posix() for picture, _ in pairs_of(data)]
 
 
 def classes_of(data: Any) -> tuple[str, ...]:
     """Return the names of a data set's classes, of a part of one too."""
-    while isinstance(data, Subset):
-        data = data.dataset
-    names: Sequence[str] = data.classes
-    return tuple(names)
+    return class_names(data) or ()
 
 
 def evaluation_data(given: argparse.Namespace) -> Any:

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from segformer_edu.cli.terminal import UsersError
-from segformer_edu.data.formats import PICTURES
+from segformer_edu.cli.terminal import UsersError, say
+from segformer_edu.data.folder import ARRAY, is_hidden, refusal, words_of
+from segformer_edu.data.formats import PICTURES, ending_of
 
 FORMS = (".png", ".jpg", ".jpeg", ".webp")
 ADDRESS = re.compile(r"\w[\w+.-]*://")
@@ -41,6 +42,8 @@ class Job:
 def find_photographs(given: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     """Find what was asked for: files, the pictures in folders, patterns that no shell replaced, addresses.
 
+    A note tells what is left out of a folder.
+
     Returns:
         Paths and addresses, each once; and for what cannot be found the reason.
     """
@@ -50,8 +53,11 @@ def find_photographs(given: Sequence[str]) -> tuple[list[str], dict[str, str]]:
         if ADDRESS.match(text) or os.path.isfile(text):
             matched = [text]
         elif os.path.isdir(text):
-            matched = pictures_in(text)
-            missing |= {} if matched else {text: f"{text} holds no picture; expected files ending in {PHOTOS}."}
+            matched, left_out = pictures_in(text)
+            if not matched:
+                missing[text] = f"{text} holds no picture; expected files ending in {PHOTOS}. {left_out}".rstrip()
+            elif left_out:
+                say(f"{text}: {left_out}")
         elif glob.has_magic(text):
             paths = sorted(glob.glob(text, recursive=True))
             matched = [path for path in paths if os.path.isfile(path)]
@@ -67,11 +73,20 @@ def find_photographs(given: Sequence[str]) -> tuple[list[str], dict[str, str]]:
 PHOTOS = ", ".join(ending for ending in PICTURES if ending != ".npy")
 
 
-def pictures_in(folder: str) -> list[str]:
-    """Return the pictures that lie in a folder, not those in folders within, by name."""
-    names = [name for name in sorted(os.listdir(folder)) if not name.startswith(".")]
-    paths = [os.path.join(folder, name) for name in names if os.path.splitext(name)[1].lower() in PHOTOS.split(", ")]
-    return [path for path in paths if os.path.isfile(path)]
+def pictures_in(folder: str) -> tuple[list[str], str]:
+    """Return the pictures that lie in a folder, not those in folders within, by name; and in words what else does."""
+    taken: list[str] = []
+    left_out: dict[str, list[Path]] = {}
+    for name in sorted(os.listdir(folder)):
+        path = os.path.join(folder, name)
+        if is_hidden(name) or os.path.isdir(path):
+            continue
+        reason = ARRAY if ending_of(name) == ".npy" else refusal(Path(path))  # class maps are kept as arrays, too
+        if reason:
+            left_out.setdefault(reason, []).append(Path(path))
+        else:
+            taken.append(path)
+    return taken, words_of(left_out)
 
 
 def plan(given: argparse.Namespace, photos: Sequence[str]) -> list[Job]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 
 from segformer_edu.data.labels import VOID
+from segformer_edu.data.pairs import checked_size
 from segformer_edu.data.seeds import Draw
+from segformer_edu.validation import check_not_negative, span
 
 Item = tuple[torch.Tensor, torch.Tensor]
 TRIES = 10
@@ -20,8 +23,8 @@ class Crops:
     """Cut a crop of one size out of each picture of a batch, at a random scale, and change its light.
 
     Attributes:
-        size: (height, width) of the crops, in pixels.
-        scale: smallest and largest magnification; what lies outside of a picture is void.
+        size: (height, width) of the crops, in pixels, or one number for both.
+        scale: smallest and largest magnification, or one number for both; what lies outside of a picture is void.
         largest_share: of a crop's pixels that one class may have; the crop is drawn again, up to ten times.
         flip: probability of a mirror image.
         light: "none"; "distortion", the photometric distortion of the paper's code: brightness, contrast, saturation
@@ -46,6 +49,13 @@ class Crops:
     mix: float = 0.0
 
     def __post_init__(self) -> None:
+        size = checked_size(self.size)
+        if size is None:
+            raise TypeError("size is None; expected (height, width) of the crops in pixels, or one number for both.")
+        rare = self.rare if isinstance(self.rare, Iterable) else (self.rare,)
+        check_not_negative(**{f"rare[{index}]": label for index, label in enumerate(rare)})
+        for name, value in {"size": size, "scale": span("scale", self.scale), "rare": tuple(map(int, rare))}.items():
+            object.__setattr__(self, name, value)
         if self.light not in LIGHTS:
             raise ValueError(f"light is {self.light!r}; expected one of {', '.join(LIGHTS)}.")
 

@@ -23,6 +23,9 @@ BY_HAND = "Check the address in a browser; or save the picture from there, and g
 STORED = "segformer_edu"
 PNG = b"\x89PNG\r\n\x1a\n"
 DNG_VERSION, KIND_OF_PAGE, SUB_PAGES, PHOTOMETRIC = 50706, 254, 330, 262  # tags of TIFF
+BITS, COMPRESSION, PLANAR, SAMPLE_FORMAT = 258, 259, 284, 339
+SIGNED = 2  # the sample format of numbers below 0 too
+SEPARATE = "a TIFF whose channels lie one after the other, not compressed, which Pillow mixes up"
 MANY_PIXELS, USUAL_LIMIT = 80_000_000, Image.MAX_IMAGE_PIXELS
 REDUCED = 1  # the kind of page that is a preview
 MISSING_PART = re.compile("not available|cannot find loader|Unable to locate")
@@ -163,17 +166,32 @@ def loaded(picture: Image.Image) -> Image.Image:
     """Read a picture's pixels, and note what of its file is not seen in them.
 
     Raises:
-        ValueError: a sensor's own numbers, of which Pillow reads the preview.
+        NotImplementedError: a sensor's own numbers, of which Pillow reads the preview; channels that it mixes up.
     """
     tags = getattr(picture, "tag_v2", {})
     if DNG_VERSION in tags or (tags.get(KIND_OF_PAGE, 0) == REDUCED and SUB_PAGES in tags):
         raise NotImplementedError(f"camera raw: {RAW}")
+    if is_mixed_up(picture):
+        raise NotImplementedError(SEPARATE)
     maximum, raw = shades(picture)
     several = bool(getattr(picture, "is_animated", False))
     note = note_of(picture) if picture.format == "TIFF" else 1
     load(picture)
     picture.info[STORED] = Stored(maximum, raw, note if picture.format == "TIFF" else note_of(picture), several)
     return picture
+
+
+def is_mixed_up(picture: Image.Image) -> bool:
+    """Say whether Pillow misreads a TIFF in which each channel lies by itself, not compressed.
+
+    It reads each as the first letter of a format says, "R" of "RGB;16L": right for 8 bits and a few others alone.
+    """
+    tags: Any = getattr(picture, "tag_v2", {})
+    if tags.get(PLANAR) != 2 or tags.get(COMPRESSION, 1) != 1:
+        return False
+    bits = tags.get(BITS, (1,))[0]
+    usual = bits in (1, 8) and tags.get(PHOTOMETRIC) in (1, 2, 3, 5)  # grey, RGB, a palette, CMYK
+    return not usual and not (bits == 32 and tags.prefix == b"II")
 
 
 def stored(picture: Image.Image) -> Stored:
@@ -211,7 +229,7 @@ def told(error: Exception, name: str, file: Any) -> Exception:
                 f"it with tifffile or rasterio. Then give a picture as an array (H, W, C), and save class numbers as "
                 f"PNG or .npy."
             )
-        error = ValueError("Pillow knows no such format")  # its own message names an address in memory
+        error = ValueError("Pillow finds no picture in it")  # its own message names an address in memory
     return ValueError(f"{name} cannot be read as a picture ({error or type(error).__name__}); {remedy}.")
 
 
@@ -255,8 +273,10 @@ def shades(picture: Image.Image) -> tuple[int, str]:
     arguments = tiles[0][3] if tiles else None
     parts = arguments if isinstance(arguments, tuple) else (arguments,)
     raw = next((part for part in parts if isinstance(part, str)), "")
-    if picture.format == "PPM" and len(parts) > 1 and isinstance(parts[1], int) and picture.mode in "LI":
-        return parts[1], raw
+    if picture.format == "PPM" and len(parts) > 1 and isinstance(parts[1], int):
+        if picture.mode in "LI":
+            return parts[1], raw
+        return 0, f"{raw};16" if parts[1] == 65535 else raw
     found = re.match(r"L;([24])", raw)
     return 2 ** int(found[1]) - 1 if found else 0, raw
 

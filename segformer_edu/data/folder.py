@@ -7,7 +7,7 @@ import re
 import unicodedata
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,9 @@ BESIDE = (".txt", ".json", ".xml", ".csv", ".md", ".yaml", ".yml", ".html", ".in
 """Endings of files that usually lie beside pictures, and are none."""
 HIDDEN = ("__MACOSX", "@eaDir", "Thumbs.db", "desktop.ini")
 """Names of what operating systems put beside pictures; so are all that begin with a dot."""
-UNREADABLE, OTHER, NOWHERE, NO_MATCH, NO_PICTURE, NOT_LISTED, TWICE = (
+UNREADABLE, ARRAY, OTHER, NOWHERE, NO_MATCH, NO_PICTURE, NOT_LISTED, TWICE = (
     "in a format that is not read",
+    "arrays, which are taken where they are named",
     "of no known kind",
     "links to nothing",
     "whose names do not fit the pattern",
@@ -32,7 +33,7 @@ UNREADABLE, OTHER, NOWHERE, NO_MATCH, NO_PICTURE, NOT_LISTED, TWICE = (
 PATTERNS = (
     " image_pattern= and mask_pattern= say what names share: '*_leftImg8bit' and '*_labelTrainIds', for instance."
 )
-TOLD = (UNREADABLE, OTHER, NOWHERE, NO_PICTURE, TWICE)
+TOLD = (UNREADABLE, ARRAY, OTHER, NOWHERE, NO_PICTURE, TWICE)
 
 
 class Folder(PairedPictures):
@@ -124,12 +125,19 @@ class Folder(PairedPictures):
 
     def tell(self) -> None:
         """Warn of what was left out, unless an argument asked for it."""
-        told = [reason for reason in TOLD if self.left_out.get(reason)]
-        if told:
-            parts = [told_of(reason, self.left_out[reason]) for reason in told]
-            first = self.left_out[UNREADABLE][0].name if UNREADABLE in told else ""
-            advice = f" As to {first}, {foreign(first)}." if first else ""
-            warnings.warn(f"Pairs taken: {len(self)}. Left out: {'; '.join(parts)}.{advice}", stacklevel=3)
+        if text := words_of(self.left_out):
+            warnings.warn(f"Pairs taken: {len(self)}. {text}", stacklevel=3)
+
+
+def words_of(left_out: Mapping[str, Sequence[Path]]) -> str:
+    """Say what was left out for reasons that nobody asked for, and what to do; "" if nothing was."""
+    told = [reason for reason in TOLD if left_out.get(reason)]
+    if not told:
+        return ""
+    parts = [told_of(reason, left_out[reason]) for reason in told]
+    first = left_out[UNREADABLE][0].name if UNREADABLE in told else ""
+    advice = f" As to {first}, {foreign(first)}." if first else ""
+    return f"Left out: {'; '.join(parts)}.{advice}"
 
 
 def told_of(reason: str, files: Sequence[Path]) -> str:

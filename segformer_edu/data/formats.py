@@ -79,7 +79,8 @@ def foreign(name: str, head: bytes = b"") -> str:
     ending = next((kind for at, begins, kind in SIGNATURES if head[at:].startswith(begins)), None)
     if ending is None and head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
         ending = ".svg" if b"<svg" in head else ".html"
-    known = FOREIGN.get(ending or ending_of(name))
+    ending = ending or ending_of(name)
+    known = None if is_added(ending) else FOREIGN.get(ending)
     return f"it is {known[0]}, a format that is not supported here; {known[1]}" if known else ""
 
 
@@ -90,5 +91,9 @@ def ending_of(name: str) -> str:
 
 def is_picture(name: str) -> bool:
     """Say whether a file is to be taken for a picture or class map, by the ending of its name."""
-    ending = ending_of(name)
-    return ending in PICTURES or (ending in ALSO_READ and Image.registered_extensions().get(ending, "") in Image.OPEN)
+    return ending_of(name) in PICTURES or is_added(ending_of(name))
+
+
+def is_added(ending: str) -> bool:
+    """Say whether an ending is that of a format which some installations of Pillow read, and this one does."""
+    return ending in ALSO_READ and Image.registered_extensions().get(ending, "") in Image.OPEN

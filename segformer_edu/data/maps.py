@@ -8,13 +8,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from segformer_edu.data.files import PHOTOMETRIC, open_picture, read_array, stored
+from segformer_edu.data.files import SAMPLE_FORMAT, SIGNED, open_picture, read_array, stored
 from segformer_edu.data.labels import VOID, Labels
 from segformer_edu.data.orientation import upright
 
 SMOOTHED = ("JPEG", "MPO", "JPEG2000", "HEIF", "AVIF")
 """Pillow's names of formats that change numbers."""
-SAMPLE_FORMAT, SIGNED = 339, 2  # a tag of TIFF, and its value for numbers below 0 too
 
 
 @dataclass(frozen=True)
@@ -37,16 +36,19 @@ def read_map(path: Path, labels: Labels) -> StoredMap:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: no picture, one in a lossy format or with transparency, numbers with fractions.
+        ValueError: no picture, one in a lossy format or with transparency, numbers with fractions, and files of which
+            nothing tells, or Pillow does not keep, what stands in them.
     """
     if path.suffix.lower() == ".npy":
         return StoredMap(whole(plane(read_array(path), path), path))
     picture = open_picture(path)
     refuse_smoothed(path, picture)
+    refuse_inverted(path, picture, labels)
     image = upright(picture)
     if picture.mode == "P":
         return StoredMap(of_palette(image, labels), stored(picture).note, stored(picture).several)
     values = without_opacity(unspread(np.array(image), picture), picture.mode)
+    refuse_halved(path, picture, values, labels)
     if values.ndim == 3 and (values.shape[-1] != 3 or picture.mode not in ("RGB", "RGBA", "RGBX")):
         raise ValueError(
             f"{path} has {values.shape[-1]} channels ({picture.mode}); expected one, with a class number at each "
@@ -83,8 +85,12 @@ def unspread(values: np.ndarray, picture: Image.Image) -> np.ndarray:
     if values.dtype == bool:
         return values.astype(np.uint8)
     tags = getattr(picture, "tag_v2", {})
-    unsigned = values.dtype == np.int32 and tags and tags.get(SAMPLE_FORMAT, (0,))[0] != SIGNED
-    numbers: np.ndarray = values.view(np.uint32) if unsigned else values
+    signed = tags.get(SAMPLE_FORMAT, (0,))[0] == SIGNED if tags else values.dtype == np.int32
+    numbers: np.ndarray = values
+    if values.dtype == np.uint8 and signed:
+        numbers = values.view(np.int8)
+    elif values.dtype == np.int32 and not signed:
+        numbers = values.view(np.uint32)
     return numbers
 
 
@@ -105,10 +111,26 @@ def refuse_smoothed(path: Path, picture: Image.Image) -> None:
             f"{path} is in a format, {name}, that changes numbers where classes meet; expected one that keeps them, "
             f"such as PNG. Export the class maps again: what is lost cannot be computed back."
         )
-    if picture.mode == "L" and getattr(picture, "tag_v2", {}).get(PHOTOMETRIC) == 0:
+
+
+def refuse_inverted(path: Path, picture: Image.Image, labels: Labels) -> None:
+    """Raise ValueError if 0 is white in a file, of which Pillow gives the shades; painted maps have nothing else."""
+    inverted = "I" in stored(picture).raw.partition(";")[2]  # "1;I" is Pillow's name of such numbers, "L;4I" too
+    if picture.mode in ("1", "L") and inverted and not labels.by_colour:
+        kind = "PBM" if picture.format == "PPM" else f"grey {picture.format}"
         raise ValueError(
-            f"{path} is a grey TIFF in which 0 is white, and nothing tells whether its numbers or its shades are the "
+            f"{path} is a {kind} in which 0 is white, and nothing tells whether its numbers or its shades are the "
             f"classes; expected one in which 0 is black. Save it again, as PNG say."
+        )
+
+
+def refuse_halved(path: Path, picture: Image.Image, values: np.ndarray, labels: Labels) -> None:
+    """Raise ValueError if Pillow drops the lower half of 16 bits, and the number or the colour stands there."""
+    halved = ";16" in stored(picture).raw and picture.mode in ("LA", "RGB", "RGBA", "RGBX")
+    if halved and (values.max() <= 1 or (values.ndim == 2 and not labels.by_colour)):
+        raise ValueError(
+            f"{path} has 16 bits, of which Pillow reads the upper 8, and what tells the classes is not there; expected "
+            f"8 bits. Save it again with 8 bits: array.astype('uint8')."
         )
 
 
@@ -117,7 +139,7 @@ def of_palette(picture: Image.Image, labels: Labels) -> np.ndarray:
 
     A program that reduces a painted map to a palette numbers the colours as it likes, and one that makes a file small
     does so with shades of grey. So colours count where they alone tell the classes, or where most of those used are
-    colours of classes; shades, where all of the palette are class numbers.
+    colours of classes; shades, where all of the palette are class numbers, or do not rise with its numbers.
     """
     numbers: np.ndarray = np.array(picture)
     used = np.unique(numbers)
@@ -126,7 +148,7 @@ def of_palette(picture: Image.Image, labels: Labels) -> np.ndarray:
         return numbers
     grey, shades = bool((table == table[:, :1]).all()), table[:, 0]
     if not labels.by_colour:
-        if grey and ((shades[used] == used).all() or shades_are_numbers(shades, used, labels)):
+        if grey and ((shades[used] == used).all() or shades_count(shades, used, labels)):
             return shades.take(numbers)
         if not painted_with(table[used].tolist(), used.tolist(), labels):
             return numbers
@@ -134,12 +156,21 @@ def of_palette(picture: Image.Image, labels: Labels) -> np.ndarray:
     return colours
 
 
-def shades_are_numbers(shades: np.ndarray, used: np.ndarray, labels: Labels) -> bool:
-    """Say whether all shades of a grey palette are class numbers; black and white are rather numbers 0 and 1."""
-    found = set(shades.tolist()) - {0} | set(shades[used].tolist())  # zeros fill a palette up
-    if found == {0, VOID} and labels.numbers.get(VOID) == labels.void and len(labels.names) == 2:
+def shades_count(shades: np.ndarray, used: np.ndarray, labels: Labels) -> bool:
+    """Say whether the shades of a grey palette, not its numbers, are what stands for classes.
+
+    Black and white in this order are rather numbers 0 and 1. In the other order, as Pillow's quantize has them, a
+    program chose the numbers.
+    """
+    if len(set(shades[used].tolist())) < len(used):  # all black, say: the numbers tell more
         return False
-    return found <= labels.numbers.keys()
+    end = max(used.max(), *shades.nonzero()[0]) + 1  # zeros fill a palette up
+    rising = shades[:end].astype(int)
+    if (np.diff(rising) < 0).any():
+        return True
+    if rising.tolist() == [0, VOID] and labels.numbers.get(VOID) == labels.void and len(labels.names) == 2:
+        return False
+    return set(rising.tolist()) <= labels.numbers.keys()
 
 
 def painted_with(colours: list[list[int]], numbers: list[int], labels: Labels) -> bool:

@@ -42,9 +42,14 @@ def load(picture: Image.Image) -> None:
     Pillow (11 to 13 at least) mixes up the rows of a TIFF that lies on its side, if it maps the file into memory; it
     does not do so where it knows no name of it.
     """
-    if isinstance(picture, ImageFile.ImageFile) and picture.format == "TIFF":
-        picture.filename = ""
-    picture.load()
+    if not isinstance(picture, ImageFile.ImageFile) or picture.format != "TIFF":
+        picture.load()
+        return
+    name, picture.filename = picture.filename, ""
+    try:
+        picture.load()
+    finally:
+        picture.filename = name  # the picture may be the caller's
 
 
 def upright(picture: Image.Image) -> Image.Image:

@@ -99,7 +99,7 @@ class PairedPictures(Dataset):
         mask = self.read_mask(mask_path, image_path, (image.shape[-2], image.shape[-1]), note)
         if self.size is not None:
             image = resize(image, self.size)
-            rows, columns = (torch.arange(new) * old // new for new, old in zip(self.size, mask.shape))
+            rows, columns = (middles(new, old) for new, old in zip(self.size, mask.shape))
             mask = mask[rows][:, columns]
         return image, mask
 
@@ -243,6 +243,11 @@ def checked_pair(pair: Any) -> tuple[Path, Path]:
 def smooths(path: Path) -> bool:
     """Say whether a file is in a format that changes numbers, by its ending, unless it is a PNG under a wrong one."""
     return path.suffix.lower() in LOSSY and not head_of(path).startswith(b"\x89PNG")
+
+
+def middles(new: int, old: int) -> torch.Tensor:
+    """Return which of ``old`` pixels in a row the middle of each of ``new`` ones lies in, where they are as long."""
+    return (2 * torch.arange(new) + 1) * old // (2 * new)
 
 
 def sizes_differ(picture: Path, size: tuple[int, int], mask: Path, other: tuple[int, ...], note: int) -> str:

@@ -13,7 +13,16 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from segformer_edu.data.files import PHOTOMETRIC, open_picture, read_array, stored
+from segformer_edu.data.files import (
+    PHOTOMETRIC,
+    SAMPLE_FORMAT,
+    SEPARATE,
+    SIGNED,
+    is_mixed_up,
+    open_picture,
+    read_array,
+    stored,
+)
 from segformer_edu.data.orientation import upright
 from segformer_edu.validation import check_positive
 
@@ -142,7 +151,7 @@ def as_image(image: Any, channels: int = 3) -> torch.Tensor:
             1 is grey: colours are weighed as the eye does. For any other number the picture must have so many.
 
     Shapes: → (channels, H, W), float32, upright as EXIF's note says. 16 bits that use a quarter of their range or less,
-    12 bits of a sensor say, are warned of.
+    12 bits of a sensor say, are warned of; so is a TIFF of several pages, of which the first is taken.
 
     Raises:
         TypeError: something else.
@@ -188,6 +197,7 @@ def from_array(array: np.ndarray, channels: int = 3) -> torch.Tensor:
         raise ValueError(f"The array has shape {array.shape}; expected {expected}.")
     if values.dtype.kind not in "uifb":
         raise TypeError(f"The array holds {values.dtype}; expected bytes, 16 bits (uint16), or numbers in [0, 1].")
+    values = values.astype(values.dtype.newbyteorder("="), copy=False)  # a file may have the other order
     if values.dtype in (np.uint8, np.uint16):
         if values.dtype == np.uint16:
             warn_if_dark(values.max(), "The array")
@@ -206,6 +216,8 @@ def from_array(array: np.ndarray, channels: int = 3) -> torch.Tensor:
 def fractions(values: torch.Tensor) -> torch.Tensor:
     """Return bytes, 16 bits or numbers in [0, 1] as floats in [0, 1]; other numbers are refused."""
     scale = {torch.uint8: 255, torch.uint16: 65535}.get(values.dtype, 1)
+    if scale == 65535:
+        warn_if_dark(values.float().max().item(), "The tensor")
     values = values.float() / scale
     if not (values.min() >= -SLACK and values.max() <= 1 + SLACK):
         raise ValueError(
@@ -223,12 +235,14 @@ def to_tensor(picture: Image.Image, channels: int = 3) -> torch.Tensor:
     channels the picture's own bands are taken as they are, transparency among them.
 
     Raises:
-        ValueError: a mode with no such colours, numbers beyond 16 bits, or another number of bands than asked for.
+        ValueError: a mode with no such colours, numbers beyond 16 bits or below 0, or another number of bands than
+            asked for.
     """
     warn_if_cut(picture)
     raw = stored(picture).raw
     negative = getattr(picture, "tag_v2", {}).get(PHOTOMETRIC) == 0  # a TIFF in which 0 is white
     picture = upright(picture)
+    check_numbers(picture)
     if channels not in (1, 3):
         return bands_of(picture, channels)
     if picture.mode[0] in "IF":  # 16 or 32 bits of grey, which convert("RGB") would clip at 255
@@ -240,6 +254,15 @@ def to_tensor(picture: Image.Image, channels: int = 3) -> torch.Tensor:
     if ";16" in raw and (brightest := int(colours.max()) * 257) <= DARK:  # Pillow keeps the upper byte of each number
         warn_if_dark(max(brightest, 255), "The picture")
     return torch.from_numpy(colours.reshape(*colours.shape[:2], -1)).permute(2, 0, 1).float().div_(255)
+
+
+def check_numbers(picture: Image.Image) -> None:
+    """Raise ValueError for a TIFF of which Pillow gives other numbers than stand there."""
+    if is_mixed_up(picture):
+        raise ValueError(f"The picture is {SEPARATE}; read it with tifffile or rasterio, and give the array (H, W, C).")
+    signed = getattr(picture, "tag_v2", {}).get(SAMPLE_FORMAT, (0,))[0] == SIGNED
+    if picture.mode == "L" and signed and np.array(picture).max() > 127:
+        raise ValueError("The picture holds numbers below 0; expected grey from 0 up. Bring them to 0 to 255.")
 
 
 def bands_of(picture: Image.Image, channels: int) -> torch.Tensor:
@@ -280,12 +303,18 @@ def warn_if_dark(brightest: float, what: str) -> None:
 
 
 def warn_if_cut(picture: Image.Image) -> None:
-    """Warn of a TIFF with more bands than Pillow reads."""
-    stored = getattr(picture, "tag_v2", {}).get(277, 0)
-    if stored > len(picture.getbands()) and stored > 4:
+    """Warn of a TIFF with more bands than Pillow reads, or with more pages than the one that is taken."""
+    there = getattr(picture, "tag_v2", {}).get(277, 0)
+    if there > len(picture.getbands()) and there > 4:
         warnings.warn(
-            f"The TIFF has {stored} bands, of which Pillow reads {len(picture.getbands())}; read it with tifffile or "
+            f"The TIFF has {there} bands, of which Pillow reads {len(picture.getbands())}; read it with tifffile or "
             f"rasterio, and give the array (H, W, C), if the others are wanted.",
+            stacklevel=2,
+        )
+    if picture.format == "TIFF" and stored(picture).several:  # an animation is known to show its first picture
+        warnings.warn(
+            "The TIFF holds several pages; the first one is taken. If each page is a channel, read it with tifffile, "
+            "and give the array (H, W, C).",
             stacklevel=2,
         )
 

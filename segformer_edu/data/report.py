@@ -13,10 +13,13 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from segformer_edu.data.items import Pair, as_pair, class_names, void_of
 from segformer_edu.data.labels import VOID
 
 SMALLEST = 32
 """Pixels of a side that a model takes at least."""
+MOST = 1 << 16
+"""Classes at most, where no names tell how many there are."""
 SMALL = 64
 ONE_CLASS = 0.95
 """The share of the pixels beyond which a class leaves too little for the others."""
@@ -140,11 +143,15 @@ def examine(data: Any, *, progress: bool = False) -> Report:
     No item that cannot be read stops the examination: all of them are named, each with its reason.
 
     Args:
-        data: pairs of an image (C, H, W) and a class map (H, W), by number: a ``Folder`` or any other.
+        data: pairs of an image (C, H, W) and a class map (H, W), by number: a ``Folder``, or any other that ``fit``
+            takes.
         progress: whether to show a bar.
 
     Returns:
         What was found; print it.
+
+    Raises:
+        ValueError: data sets with several voids in one.
 
     Source: chapter 7.
     """
@@ -163,8 +170,9 @@ class Examination:
 
     def __init__(self, data: Any) -> None:
         self.data = data
-        self.names: Sequence[str] | None = getattr(data, "classes", None)
-        self.void: Any = getattr(data, "ignore_index", VOID)
+        self.names = class_names(data)
+        self.void = void_of(data, "data")
+        self.channels = 0
         self.sizes: Counter[tuple[int, int]] = Counter()
         self.pixels: Counter[int] = Counter()
         self.found: dict[int, frozenset[int]] = {}
@@ -178,12 +186,24 @@ class Examination:
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
             try:
-                self.count(index, *self.data[index])
+                self.count(index, *self.pair(index))
             except Exception as error:  # a damaged item may raise anything
                 kind = "" if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: "
                 self.note(self.broken, index, f"{kind}{error}")
         for warning in told:
             self.note(self.noted, index, str(warning.message))
+
+    def pair(self, index: int) -> Pair:
+        """Return an item as ``fit`` reads it.
+
+        Raises:
+            ValueError: an item that is no pair.
+        """
+        item = self.data[index]
+        try:
+            return as_pair(item)
+        except TypeError as error:  # one of the data set's own is told by its name
+            raise ValueError(str(error)) from error
 
     def files(self, index: int) -> Sequence[Path]:
         """Return the files of an item; what stands for them where a data set has none."""
@@ -199,26 +219,28 @@ class Examination:
         """Count one item.
 
         Raises:
-            ValueError: shapes, or numbers in the class map, that no training takes.
+            ValueError: sizes, channels, or numbers in the class map, that no training takes.
         """
         size = (int(image.shape[-2]), int(image.shape[-1]))
-        if image.ndim != 3 or tuple(mask.shape) != size:
-            raise ValueError(f"shapes {tuple(image.shape)} and {tuple(mask.shape)}; expected (C, H, W) and (H, W)")
         here = counts_of(mask)
-        most = len(self.names) if self.names else VOID
+        most = len(self.names) if self.names else VOID if self.void == VOID else MOST
         if wrong := [label for label in here if label != self.void and not 0 <= label < most]:
-            raise ValueError(f"the class map holds {wrong[:8]}; expected 0 to {most - 1}, or {self.void} for no class")
+            void = "" if self.void is None else f", or {self.void} for no class"
+            raise ValueError(f"the class map holds {wrong[:8]}; expected 0 to {most - 1}{void}")
         if min(size) < SMALLEST:
             raise ValueError(f"it is {size[0]}×{size[1]} pixels; a model takes {SMALLEST}×{SMALLEST} at least. Enlarge")
+        self.channels = self.channels or len(image)
+        if len(image) != self.channels:
+            raise ValueError(f"it has {len(image)} channels, and pictures before it {self.channels}; expected as many")
         self.sizes[size] += 1
         self.pixels.update(here)
-        self.found[index] = frozenset(here) - {self.void}
+        self.found[index] = frozenset(label for label in here if label != self.void)
         pixels, classes = (hashlib.blake2b(each.contiguous().numpy().tobytes()).digest() for each in (image, mask))
         self.alike.setdefault(pixels, []).append((index, classes))
 
     def report(self) -> Report:
         """Sum up."""
-        void = self.pixels.pop(self.void, 0)
+        void = 0 if self.void is None else self.pixels.pop(self.void, 0)
         names = tuple(self.names or (f"class {label}" for label in range(max(self.pixels, default=0) + 1)))
         pixels = tuple(self.pixels[label] for label in range(len(names)))
         pictures = tuple(sum(label in here for here in self.found.values()) for label in range(len(names)))
@@ -254,7 +276,7 @@ class Examination:
             low, *_, high = sorted(self.sizes, key=lambda size: size[0] * size[1])
             yield (
                 f"pictures of {len(self.sizes)} sizes, from {low[0]}×{low[1]} to {high[0]}×{high[1]}, and a batch "
-                f"takes one: give size=, crop with Augmentation, or train with batch_size=1"
+                f"takes one: give size=(height, width), resize the items, or train with batch_size=1"
             )
         if small := sum(count for size, count in self.sizes.items() if min(size) < SMALL):
             yield f"{small} pictures have a side below {SMALL} pixels: a model's last map is a 32nd of that"

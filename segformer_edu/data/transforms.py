@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from segformer_edu.data.labels import VOID
+from segformer_edu.validation import span
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,7 @@ class Augmentation:
     """Random zoom, crop, flip and light for a batch; each picture draws its own.
 
     Attributes:
-        zoom: smallest and largest magnification; the paper resizes by 0.5 to 2.0.
+        zoom: smallest and largest magnification, or one number for both; the paper resizes by 0.5 to 2.0.
         flip: probability of a mirror image.
         light: largest change of brightness and of contrast, as a fraction.
 
@@ -25,6 +26,9 @@ class Augmentation:
     zoom: tuple[float, float] = (0.5, 2.0)
     flip: float = 0.5
     light: float = 0.3
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "zoom", span("zoom", self.zoom))
 
     def __call__(
         self, images: torch.Tensor, masks: torch.Tensor, generator: torch.Generator, void: int = VOID

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Real
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
+from segformer_edu.data.items import CheckedItems, void_of
 from segformer_edu.data.pictures import Statistics
 from segformer_edu.model.logits import (
     check_numbers,
@@ -21,7 +24,7 @@ from segformer_edu.model.logits import (
     probabilities_of,
     statistics_of,
 )
-from segformer_edu.training.items import CheckedItems, Pairs, check_data, check_void, stacks, void_of, warned_of_255
+from segformer_edu.training.items import Pairs, check_data, check_void, stacks, warned_of_255
 from segformer_edu.training.metrics import Scores, confusion_matrix
 from segformer_edu.training.processes import Processes
 
@@ -34,7 +37,7 @@ def evaluate(
     ignore_index: int | str | None = "data",
     device: torch.device | str | None = None,
     flip: bool = False,
-    scales: Sequence[float] = (1.0,),
+    scales: float | Sequence[float] = (1.0,),
     progress: bool = True,
 ) -> Scores:
     """Compare a model's predictions with the truth, all pixels of all images in one confusion matrix.
@@ -44,12 +47,12 @@ def evaluate(
     Args:
         model: takes normalised images (B, C, H, W), returns logits (B, num_classes, h, w) or an output that has them;
             of float32, float64, float16 or bfloat16. It comes back in the modes that it was in, module by module.
-        data: pairs of an image (C, H, W) in [0, 1] and its class map (H, W), of any sizes; see ``items.as_pair``.
+        data: pairs of an image (C, H, W) in [0, 1] and its class map (H, W), of any sizes; see ``data.items.as_pair``.
         batch_size: images at a time, as far as neighbours have one size.
         ignore_index: pixels with this number are not counted; None: all are. "data": the data set's own, or 255.
         device: where to compute; the model's own by default.
         flip: whether each picture is looked at in the mirror too; the mean of the probabilities decides.
-        scales: magnifications at which each picture is looked at; the mean of the probabilities decides.
+        scales: magnifications at which each picture is looked at, or one; the mean of the probabilities decides.
         progress: whether to show a bar.
 
     Returns:
@@ -82,15 +85,19 @@ def evaluate(
     return Scores(processes.total(total) if shared else total)
 
 
-def checked_scales(scales: Sequence[float]) -> tuple[float, ...]:
+def checked_scales(scales: float | Sequence[float]) -> tuple[float, ...]:
     """Return the magnifications at which pictures are looked at.
 
     Raises:
-        ValueError: none, or some that are not positive numbers.
+        TypeError, ValueError: none, or some that are not positive numbers.
     """
-    found = tuple(float(scale) for scale in scales)
+    expected = "expected positive numbers, such as (0.75, 1, 1.25)"
+    try:
+        found = (float(scales),) if isinstance(scales, Real) else tuple(float(scale) for scale in cast(Any, scales))
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"scales is {scales!r}; {expected}.") from error
     if not found or not all(0 < scale < float("inf") for scale in found):
-        raise ValueError(f"scales is {scales!r}; expected positive numbers, such as (0.75, 1, 1.25).")
+        raise ValueError(f"scales is {scales!r}; {expected}.")
     return found
 
 

@@ -12,10 +12,11 @@ from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from segformer_edu.data.items import CheckedItems
 from segformer_edu.data.seeds import seeded_generator
 from segformer_edu.model.logits import input_channels, modes_kept
 from segformer_edu.training.chance import SeededItems, generators_kept, seed_step
-from segformer_edu.training.items import CheckedItems, Pairs, check_data, check_sizes, one_stack
+from segformer_edu.training.items import Pairs, check_data, check_sizes, one_stack
 from segformer_edu.training.processes import explained
 from segformer_edu.training.recipe import Recipe, batch_indices
 from segformer_edu.training.run import History, Run
@@ -57,7 +58,7 @@ def fit(
         model: takes normalised images (B, C, H, W), returns logits (B, num_classes, h, w) or an output that has them;
             of float32, float64 or bfloat16. A single logit stands for two classes, 0 and 1.
         data: pairs of an image (C, H, W) in [0, 1] and its class map (H, W), all of one size unless the batch size is
-            1; see ``items.as_pair``.
+            1; see ``data.items.as_pair``.
         recipe: how long and how fast.
         validation: pairs to evaluate on every ``recipe.validate_every`` steps, and at the end; of any sizes.
         augment: changes each batch: called with images, masks and a generator; see ``data.Augmentation``.
@@ -68,7 +69,8 @@ def fit(
         checkpoint: a file that is written at each validation, at the end, and when anything stops the training; where
             it is there already, training goes on from it and ends with the same weights as if never interrupted, also
             where the data set draws from the global generators of Python, NumPy and PyTorch. A recipe with more steps
-            goes on too, with the learning rate of the longer recipe.
+            goes on too, with the learning rate of the longer recipe. Where it holds a finished training, nothing is
+            trained, and a warning says so; each fold of a cross-validation needs a file of its own.
         keep_earlier: whether the checkpoint before the newest is kept beside it, as NAME.before. Where the newest is
             damaged, it is taken up, with a warning.
         device: where to compute; CUDA, MPS or CPU by default, whichever is there.

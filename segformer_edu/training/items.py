@@ -1,26 +1,21 @@
-"""Chapter 7: what a data set gives, brought to one form: a picture in [0, 1] and its class map."""
+"""Chapter 7: a data set that is to be learned from: what it must be, and its items in batches."""
 
 from __future__ import annotations
 
 import warnings
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from numbers import Integral
 from typing import Any, Protocol
 
-import numpy as np
 import torch
-from PIL import Image
-from torch.utils.data import ConcatDataset, DataLoader, Dataset, IterableDataset, Subset
+from torch.utils.data import ConcatDataset, DataLoader, IterableDataset, Subset
 
+from segformer_edu.data.items import CheckedItems, Pair
+from segformer_edu.data.items import as_pair as as_pair  # where it was, for those who import it from here
+from segformer_edu.data.items import void_of as void_of
 from segformer_edu.data.labels import VOID
 from segformer_edu.data.pairs import zeros_and_255
-from segformer_edu.data.pictures import IMAGE_KEYS, SLACK, as_image
 from segformer_edu.data.shapes import Shapes
-from segformer_edu.validation import check_finite
-
-MASK_KEYS = ("mask", "masks", "labels", "label", "segmentation", "segmentation_mask", "annotation", "target")
-Pair = tuple[torch.Tensor, torch.Tensor]
 
 
 class Pairs(Protocol):
@@ -43,38 +38,6 @@ def check_data(data: Any) -> None:
         raise ValueError("data is empty; expected at least one pair of an image and a class map.")
 
 
-def void_of(data: Any, given: int | str | None) -> int | None:
-    """Return the number that stands for no class: as given, or for "data" what the data set says, or 255.
-
-    Raises:
-        TypeError: something else.
-        ValueError: data sets with several voids in one.
-    """
-    if given is None or (isinstance(given, Integral) and not isinstance(given, bool)):
-        return None if given is None else int(given)
-    if given != "data":
-        raise TypeError(f"ignore_index is {given!r}; expected a whole number, None for no void, or 'data'.")
-    told = {getattr(part, "ignore_index", VOID) for part in parts_of(data)}
-    if len(told) > 1:
-        raise ValueError(
-            f"The data sets that were put together have the voids {', '.join(map(str, told))}; expected one. Say which "
-            f"number is void (ignore_index=…), and bring the others to it."
-        )
-    void: int | None = told.pop()
-    return void
-
-
-def parts_of(data: Any) -> Iterator[Any]:
-    """Yield the data sets that a subset or a concatenation is made of."""
-    if isinstance(data, Subset):
-        yield from parts_of(data.dataset)
-    elif isinstance(data, ConcatDataset):
-        for part in data.datasets:
-            yield from parts_of(part)
-    else:
-        yield data
-
-
 def check_void(given: int | str | None, void: int | None, classes: int) -> None:
     """Raise ValueError where 255 would be taken for void though it may be a class, and nobody said so."""
     if given == "data" and void == VOID and classes > VOID:
@@ -95,135 +58,6 @@ def warned_of_255(masks: torch.Tensor, given: int | str | None, void: int | None
         warnings.warn(f"Class maps: {zeros_and_255('a batch', 'class 0')}", stacklevel=4)
         return True
     return settled
-
-
-def as_pair(item: Any, channels: int = 3) -> Pair:
-    """Return an item of a data set as a picture and its class map.
-
-    Args:
-        item: (image, mask), also with more behind them; or a dictionary that has them under names such as "image" and
-            "mask", "pixel_values" and "labels". The image is a tensor or an array (C, H, W), or an array (H, W, C):
-            bytes, 16 bits, or numbers in [0, 1]; or a PIL image. The mask is (H, W) or (1, H, W), of any type of whole
-            numbers; or a PIL image of one channel.
-        channels: of the picture that is made of a PIL image.
-
-    Returns:
-        The image, floats (C, H, W) in [0, 1], and the class map (H, W) of int64.
-
-    Raises:
-        TypeError, ValueError: something else.
-    """
-    if isinstance(item, Mapping):
-        names = [next((name for name in known if name in item), None) for known in (IMAGE_KEYS, MASK_KEYS)]
-        if None in names:
-            raise TypeError(
-                f"An item has {', '.join(map(repr, item))}; expected a pair (image, mask), or a dictionary with "
-                f"'image' and 'mask' (or 'pixel_values' and 'labels')."
-            )
-        image, mask = item[names[0]], item[names[1]]
-    elif isinstance(item, tuple | list) and len(item) >= 2:
-        image, mask = item[0], item[1]
-        if len(item) > 2:
-            warnings.warn(f"Items have {len(item)} parts; the first two are taken, image and mask.", stacklevel=2)
-    else:
-        raise TypeError(f"An item is a {type(item).__name__}; expected a pair (image, mask), or a dictionary of them.")
-    mask = as_class_map(mask)
-    if isinstance(image, np.ndarray) and image.ndim == 3 and image.shape[:2] == mask.shape != image.shape[1:]:
-        image = image.transpose(2, 0, 1)
-    image = as_picture(image, channels)
-    if image.shape[-2:] != mask.shape:
-        raise ValueError(
-            f"An image has {tuple(image.shape[-2:])} pixels (height, width), its class map {tuple(mask.shape)}; "
-            f"expected the same. Resize the map without smoothing (nearest)."
-        )
-    return image, mask
-
-
-def as_picture(value: Any, channels: int = 3) -> torch.Tensor:
-    """Return an image (C, H, W) as floats in [0, 1]; see ``as_pair``."""
-    if isinstance(value, Image.Image):
-        return as_image(value, channels)
-    image = as_tensor(value, "An image", "a tensor (C, H, W) in [0, 1]")
-    if image.ndim != 3 or not image.numel():
-        raise ValueError(f"An image has shape {tuple(image.shape)}; expected (C, H, W), one picture.")
-    if image.shape[-1] in (1, 3, 4) and image.shape[0] > 16:
-        raise ValueError(
-            f"An image has shape {tuple(image.shape)}, with the channels last; expected (C, H, W): "
-            f"image.permute(2, 0, 1)."
-        )
-    if image.dtype in (torch.uint8, torch.uint16):
-        return image.float().div(torch.iinfo(image.dtype).max)
-    if not image.is_floating_point():
-        raise TypeError(f"An image is {image.dtype}; expected bytes (uint8), or floats in [0, 1].")
-    check_finite(image)
-    low, high = image.min().item(), image.max().item()
-    if low < -SLACK or high > 1 + SLACK:
-        advice = "divide by 255" if low >= 0 and high > 2 else "don't normalise: that is done here, once"
-        raise ValueError(
-            f"An image's values run from {low:.3g} to {high:.3g}; expected numbers in [0, 1]: {advice}. Where an "
-            f"augmentation overshoots: image.clamp(0, 1)."
-        )
-    return image if image.dtype == torch.float64 else image.float()
-
-
-def as_class_map(value: Any) -> torch.Tensor:
-    """Return a class map (H, W) of int64; see ``as_pair``."""
-    value = np.array(value) if isinstance(value, Image.Image) else value
-    mask = as_tensor(value, "A class map", "a tensor (H, W) of whole numbers")
-    if mask.is_floating_point() or mask.is_complex():
-        raise TypeError(
-            f"A class map is {mask.dtype}; expected whole numbers, one a class: mask.long(), if these are they. What "
-            f"ToTensor divided by 255 has to be multiplied back."
-        )
-    if mask.ndim == 3 and len(mask) == 1:
-        mask = mask[0]
-    if mask.ndim != 2 or not mask.numel():
-        raise ValueError(
-            f"A class map has shape {tuple(mask.shape)}; expected (H, W), a class number at each pixel. One channel a "
-            f"class: mask.argmax(dim=0)."
-        )
-    return mask.long()
-
-
-def as_tensor(value: Any, what: str, expected: str) -> torch.Tensor:
-    """Return an array or a tensor as a tensor of its own.
-
-    Raises:
-        TypeError: something else, or an array of what is no numbers.
-    """
-    if isinstance(value, np.ndarray) and value.dtype.kind in "buif":
-        native = value.dtype.newbyteorder("=")
-        return torch.from_numpy(np.array(value, dtype=native, order="C"))  # no tensor counts backwards
-    if not isinstance(value, torch.Tensor) or value.layout != torch.strided:
-        kind = f"n array of {value.dtype}" if isinstance(value, np.ndarray) else f" {type(value).__name__}"
-        raise TypeError(f"{what} is a{kind}; expected {expected}.")
-    return value.detach()
-
-
-class CheckedItems(Dataset):
-    """A data set whose items are brought to one form; an error says which item it is.
-
-    Args:
-        data: the data set.
-        channels: of the pictures that are made of PIL images.
-    """
-
-    def __init__(self, data: Any, channels: int = 3) -> None:
-        self.data, self.channels = data, channels
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def __getitem__(self, index: int) -> Pair:
-        try:
-            item = self.data[index]
-        except StopIteration as error:  # it would end the training, or the evaluation, in silence
-            raise RuntimeError(f"Item {index}: the data set came to its end (StopIteration).") from error
-        try:
-            return as_pair(item, self.channels)
-        except (TypeError, ValueError) as error:
-            kind = TypeError if isinstance(error, TypeError) else ValueError
-            raise kind(f"Item {index}: {error}") from error
 
 
 def stacks(pairs: Sequence[Pair]) -> Iterator[Pair]:

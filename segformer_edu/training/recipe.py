@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import torch
 
-from segformer_edu.validation import check_not_negative, check_positive
+from segformer_edu.validation import check_from_zero, check_not_negative, check_numbers, check_positive, check_whole
 
 PRECISIONS = ("float32", "bfloat16")
 
@@ -58,6 +58,10 @@ class Recipe:
         check_positive(steps=self.steps, batch_size=self.batch_size, validate_every=self.validate_every)
         check_positive(accumulate=self.accumulate)
         check_not_negative(warm_up=self.warm_up)
+        check_whole(-(2**63), "a whole number", {"seed": self.seed})
+        check_from_zero(weight_decay=self.weight_decay, head_factor=self.head_factor, matrix_rate=self.matrix_rate)
+        check_from_zero(power=self.power)
+        check_numbers(learning_rate=self.learning_rate, average=self.average)
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate is {self.learning_rate}; expected a positive number, such as 1e-3.")
         if self.precision not in PRECISIONS:

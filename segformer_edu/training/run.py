@@ -298,6 +298,12 @@ class Run:
                 raise
             warnings.warn(f"{error} The one before, {earlier}, is taken up instead.", stacklevel=5)
             self.load(earlier, device)
+        if self.history.finished:
+            warnings.warn(
+                f"The checkpoint {path} holds a finished training of {self.recipe.steps} steps: nothing is trained. "
+                f"For another training, with other data say, give another file name, or delete {path}.",
+                stacklevel=5,
+            )
 
     def load(self, path: Path, device: torch.device) -> None:
         """Put everything back as the checkpoint in ``path`` has it.

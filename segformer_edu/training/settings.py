@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import hashlib
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch.utils.data import ConcatDataset, Subset
 
 from segformer_edu.data.crops import Crops
+from segformer_edu.data.items import as_class_map, as_pair, halves_of, void_of
 from segformer_edu.data.labels import WIDE_VOID
+from segformer_edu.data.memory import InMemory
+from segformer_edu.data.pairs import PairedPictures
+from segformer_edu.data.shapes import Shapes
 from segformer_edu.data.transforms import Augmentation
 from segformer_edu.model.logits import class_count
-from segformer_edu.training.items import Pairs, as_pair, check_void, one_stack, void_of
-from segformer_edu.training.losses import check_classes, segmentation_loss
+from segformer_edu.training.items import Pairs, check_void, one_stack
+from segformer_edu.training.losses import check_classes, checked_weights, segmentation_loss
 from segformer_edu.training.strips import strip_loss
 
 OWN = (Augmentation, Crops)
@@ -52,6 +60,7 @@ class Settings:
         tensor = None if weights is None else checked_weights(weights)
         described = {
             "pairs": str(len(data)),
+            "what tells the pairs apart": digest_of(data),
             "ignore_index": str(void),
             "augment": in_words(augment),
             "loss": in_words(loss),
@@ -80,7 +89,10 @@ class Settings:
         if self.loss is not None:
             return float(len(masks))
         counted = masks[masks != self.outside]
-        return float(len(counted) if self.class_weights is None else self.class_weights[counted.cpu()].sum())
+        if self.class_weights is None:
+            return float(len(counted))
+        known = counted[(counted >= 0) & (counted < len(self.class_weights))]  # the loss refuses others, in words
+        return float(self.class_weights[known.cpu()].sum())
 
     def loss_of(self, logits: torch.Tensor, masks: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
         """Return the loss of a batch; ``before`` are the class maps as the data set has them."""
@@ -107,21 +119,30 @@ class Settings:
         return found
 
 
-def checked_weights(weights: Any) -> torch.Tensor:
-    """Return the weights of classes as floats (num_classes,).
+def digest_of(data: Any) -> str:
+    """Return in a few letters what tells a data set from others; nothing is read from files for it."""
+    return hashlib.blake2b("\n".join(marks_of(data)).encode(), digest_size=4).hexdigest()
 
-    Raises:
-        TypeError, ValueError: something else, numbers below 0, or zeros alone.
-    """
-    try:
-        tensor = torch.as_tensor(weights, dtype=torch.float32).detach().cpu()
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise TypeError(f"class_weights is {weights!r:.60}; expected one number a class, in their order.") from error
-    if tensor.ndim != 1 or not (torch.isfinite(tensor).all() and (tensor >= 0).all() and tensor.any()):
-        raise ValueError(
-            f"class_weights is {tensor.tolist()}; expected one number a class, finite, from 0 up, and not all 0."
-        )
-    return tensor
+
+def marks_of(data: Any) -> Iterator[str]:
+    """Yield what is known of a data set without reading it; a data set of one's own, which may draw, stays unread."""
+    if isinstance(data, Subset):
+        yield " ".join(map(str, data.indices))
+        yield from marks_of(data.dataset)
+    elif isinstance(data, ConcatDataset):
+        for part in data.datasets:
+            yield from marks_of(part)
+    elif isinstance(data, InMemory):
+        yield from marks_of(data.data)
+    elif isinstance(data, PairedPictures):
+        yield from (picture.name for picture, _ in data.pairs)
+    elif isinstance(data, Shapes):
+        yield f"{data.size} {data.seed}"
+    elif type(data) in (list, tuple):
+        with suppress(TypeError, ValueError), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # all this is told when it is trained on
+            mask = as_class_map(halves_of(data[0])[1])
+            yield hashlib.blake2b(mask.cpu().numpy().tobytes()).hexdigest()
 
 
 def in_words(value: Any) -> str:

@@ -16,6 +16,7 @@ from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
 import segformer_edu as se
 from segformer_edu.data import CITYSCAPES, class_list
+from segformer_edu.data.formats import is_picture
 from segformer_edu.pages import plots
 
 
@@ -259,6 +260,40 @@ def test_several_photographs_a_folder_and_a_pattern(run, monkeypatch):
     assert lines[-1] == "4 of 4 photographs are done, in drawn"
     assert "100%" in err
     assert "error" not in err
+
+
+def test_a_folder_is_taken_whole_and_what_is_not_is_told(run):
+    endings = ["jpg", "JFIF", "tga", "jp2", "bmp", *(["avif"] if is_picture("a.avif") else [])]
+    photos = photographs(*(f"album/{ending}.{ending}" for ending in endings))
+    for name in ("x.heic", "y.dng", "z", "notes.txt", "scores.npy", ".hidden.heic"):
+        (Path("album") / name).write_bytes(b"x")
+    Path("album/within.png").mkdir()
+    Path("album/gone.png").symlink_to("nowhere.png")
+    code, out, err = run("segment album --weights 5.pt --out drawn --map maps")
+    assert code == 0
+    assert_maps("maps", {f"{Path(photo).stem}.png": photo for photo in photos})
+    assert f"{len(photos)} of {len(photos)} photographs are done" in out
+    (note,) = [line for line in err.splitlines() if "Left out" in line]
+    assert note.startswith("segformer-edu: note: album: Left out: in a format that is not read: 2 (x.heic, y.dng); ")
+    for part in (
+        "(scores.npy)",
+        "of no known kind: 1 (z)",
+        "links to nothing: 1 (gone.png)",
+        "As to x.heic, it is HEIC",
+    ):
+        assert part in note
+    assert "notes.txt" not in note
+    assert "hidden" not in err
+
+
+@pytest.mark.parametrize("name", ["a.heic", "a.dng", "a.pdf"])
+def test_a_folder_of_what_is_not_read(run, name):
+    Path("album").mkdir()
+    (Path("album") / name).write_bytes(b"x")
+    code, _, err = run("segment album --weights 5.pt --out drawn")
+    assert code == 1
+    assert "album holds no picture; expected files ending in .png" in err
+    assert f"Left out: in a format that is not read: 1 ({name}). As to {name}, it is " in err
 
 
 def test_one_photograph_into_a_folder(run):

@@ -19,11 +19,13 @@ def packed(values: np.ndarray, bits: int) -> bytes:
 
 
 def png(path: Path, values: np.ndarray, bits: int) -> Path:
-    """Write a PNG of 1 to 16 bits: grey (H, W) or colours (H, W, 3)."""
+    """Write a PNG of 1 to 16 bits: grey (H, W); or (H, W, C), grey and opacity, colours, colours and opacity."""
     height, width = values.shape[:2]
     rows = np.frombuffer(packed(values.reshape(height, -1), bits), np.uint8).reshape(height, -1)
     chunks = {
-        b"IHDR": struct.pack(">IIBBBBB", width, height, bits, 2 if values.ndim == 3 else 0, 0, 0, 0),
+        b"IHDR": struct.pack(
+            ">IIBBBBB", width, height, bits, {2: 4, 3: 2, 4: 6}.get(values.size // (height * width), 0), 0, 0, 0
+        ),
         b"IDAT": zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows)),
         b"IEND": b"",
     }
@@ -46,6 +48,34 @@ def tiff(path: Path, values: np.ndarray, bits: int, *, zero_is_white: bool = Fal
     tags[273] = 8 + 2 + 12 * len(tags) + 4
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
     path.write_bytes(b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + whole)
+    return path
+
+
+def wide_tiff(
+    path: Path, values: np.ndarray, bits: int, *, planar: int = 1, kind: int = 1, order: str = "<", shown: int = 2
+) -> Path:
+    """Write a TIFF of several channels, (H, W, C), which lie side by side (planar 1) or one after the other (2).
+
+    ``shown`` is its photometric; ``order`` "<" or ">".
+    """
+    height, width, count = values.shape
+    planes = np.moveaxis(values, -1, 0) if planar == 2 else [values.reshape(height, -1)]
+    strips = [
+        plane.astype(f"{order}{' uif'[kind]}{bits // 8}").tobytes() if bits >= 16 else packed(plane, bits)
+        for plane in planes
+    ]
+    end = 8 + 2 + 12 * 11 + 4  # of the tags; lists of several numbers follow them
+    lists = {258: [bits] * count, 273: [0] * len(strips), 279: [len(strips[0])] * len(strips), 339: [kind] * count}
+    start = end + 4 * sum(map(len, lists.values()))
+    lists[273] = [start + index * len(strips[0]) for index in range(len(strips))]
+    tags = {256: width, 257: height, 259: 1, 262: shown, 277: count, 278: height, 284: planar}
+    for tag, numbers in lists.items():
+        tags[tag] = numbers[0] if len(numbers) == 1 else end
+        end += 4 * len(numbers)
+    entries = b"".join(struct.pack(f"{order}HHII", tag, 4, len(lists.get(tag, [0])), tags[tag]) for tag in sorted(tags))
+    numbers = b"".join(struct.pack(f"{order}{len(part)}I", *part) for part in lists.values())
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}IH", 8, len(tags))
+    path.write_bytes(head + entries + bytes(4) + numbers + b"".join(strips))
     return path
 
 

@@ -103,6 +103,33 @@ def test_words_that_are_no_light():
         Crops(light="dark")
 
 
+@pytest.mark.parametrize(
+    ("given", "same"),
+    [({"size": 64}, {"size": (64, 64)}), ({"size": [64, 48]}, {"size": (64, 48)}), ({"scale": 1.0}, {"scale": (1, 1)}),
+     ({"scale": [0.5, 1]}, {"scale": (0.5, 1)}), ({"rare": 3}, {"rare": (3,)}), ({"rare": [1, 2]}, {"rare": (1, 2)})],
+)  # fmt: skip
+def test_one_number_stands_for_several(given, same):
+    assert Crops(**given) == Crops(**same)
+    assert hash(Crops(**given))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"size": None}, "size is None; expected"), ({"size": 0}, "height is 0; expected"),
+        ({"size": (64,)}, "size is .*; expected"), ({"size": 1.5}, "size is 1.5; expected"),
+        ({"scale": (0, 1)}, "scale is .*; expected"), ({"scale": -1}, "scale is -1; expected"),
+        ({"scale": None}, "scale is None; expected"), ({"scale": (1, 2, 3)}, "scale is .*; expected"),
+        ({"scale": (1, float("inf"))}, "scale is .*; expected"), ({"scale": "12"}, "scale is '12'; expected"),
+        ({"rare": "car"}, "rare.*expected a whole number"), ({"rare": -1}, "rare.*expected a whole number"),
+        ({"rare": None}, "rare.*expected a whole number"),
+    ],
+)  # fmt: skip
+def test_what_is_no_pair_is_told_at_once(given, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        Crops(**given)
+
+
 def test_bytes_are_refused():
     with pytest.raises(TypeError, match="float"):
         Crops()(torch.zeros(1, 3, 8, 8, dtype=torch.uint8), torch.zeros(1, 8, 8, dtype=torch.long), torch.Generator())

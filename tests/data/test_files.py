@@ -15,6 +15,7 @@ from servers import serving
 from segformer_edu.data import download, files
 from segformer_edu.data.download import DownloadError
 from segformer_edu.data.files import open_picture, read_array
+from segformer_edu.data.formats import foreign, is_picture
 from segformer_edu.data.pictures import as_image, to_tensor
 
 
@@ -67,6 +68,25 @@ def test_file_cut_short(tmp_path, array, form):
     (tmp_path / "a").write_bytes(content[: len(content) // 2])
     with pytest.raises(ValueError, match="cut short"):
         open_picture(tmp_path / "a")
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+@pytest.mark.skipif(not is_picture("a.avif"), reason="this Pillow reads no AVIF")
+def test_avif_cut_short_is_not_called_foreign(tmp_path, array, share):
+    content = encoded(Image.fromarray(array), "AVIF")
+    (tmp_path / "a.avif").write_bytes(content[: int(share * len(content))])
+    for source in (tmp_path / "a.avif", (tmp_path / "a.avif").read_bytes()):
+        with pytest.raises(ValueError, match=r"cannot be read as a picture \(.*\); it may be cut short") as caught:
+            as_image(source)
+        assert "not supported" not in str(caught.value)
+
+
+def test_formats_that_need_a_package_are_foreign_without_it(monkeypatch):
+    for ending in (".avif", ".heic", ".jxl"):
+        monkeypatch.setitem(Image.EXTENSION, ending, "nothing")
+        assert "not supported here" in foreign(f"a{ending}")
+        monkeypatch.setitem(Image.EXTENSION, ending, "PNG")  # as such a package does, but for the format
+        assert foreign(f"a{ending}") == ""
 
 
 def test_address(server, array):

@@ -325,7 +325,7 @@ def test_options_reach_the_items(lay):
     folder = lay("i/a.png", "m/a.png")
     data = Folder(folder / "i", folder / "m", ["x", "y"], void=0, first=1, size=2, channels=1)
     image, mask = data[0]
-    assert (image.shape, mask.tolist(), data.classes) == ((1, 2, 2), [[255, 255], [255, 255]], ("x", "y"))
+    assert (image.shape, mask.tolist(), data.classes) == ((1, 2, 2), [[0, 0], [0, 0]], ("x", "y"))
     assert made(folder)[0][1].tolist() == [[0, 1, 2, 0, 1, 2]] * 4
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from PIL import Image
-from rasters import pgm, png, tiff
+from rasters import pgm, png, tiff, wide_tiff
 
 from segformer_edu.data.labels import VOID, Labels
 from segformer_edu.data.maps import read_map
@@ -39,20 +39,70 @@ def test_grey_tiff(tmp_path, bits):
     assert np.array_equal(read(tiff(tmp_path / "m.tif", values, bits)), values)
 
 
-@pytest.mark.parametrize("bits", [2, 4, 8])
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
 def test_grey_tiff_in_which_0_is_white(tmp_path, bits):
     with pytest.raises(ValueError, match=r"m\.tif is a grey TIFF in which 0 is white, and nothing tells.*as PNG"):
         read(tiff(tmp_path / "m.tif", drawn(2), bits, zero_is_white=True))
     assert np.array_equal(read(tiff(tmp_path / "m.tif", drawn(19), 16, zero_is_white=True)), drawn(19))
 
 
-@pytest.mark.parametrize(("bits", "kind"), [(16, 2), (32, 2), (32, 3)])
+@pytest.mark.parametrize("compression", ["raw", "group4", "tiff_lzw"])
+def test_one_bit_tiff_in_which_0_is_white(tmp_path, compression):
+    """tifffile writes truths so, without a word; Pillow does where it is asked to, and never by itself."""
+    values = drawn(2).astype(bool)
+    Image.fromarray(values).save(tmp_path / "m.tif", compression=compression, tiffinfo={262: 0})
+    with pytest.raises(ValueError, match=r"m\.tif is a grey TIFF in which 0 is white, and nothing tells"):
+        read(tmp_path / "m.tif")
+    labels = Labels.of({"crack": WHITE, "background": BLACK})  # shades alone count
+    assert np.array_equal(read(tmp_path / "m.tif", labels), np.where(values, 0, 1))
+    Image.fromarray(values).save(tmp_path / "m.tif", compression=compression)
+    assert np.array_equal(read(tmp_path / "m.tif"), values)
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_pbm(tmp_path, plain):
+    """In a PBM 1 is black: its numbers and its shades are opposite."""
+    values = drawn(2)
+    text = "\n".join(" ".join(map(str, row)) for row in values.tolist()).encode()
+    packed = np.packbits(values.astype(np.uint8), axis=1).tobytes()
+    (tmp_path / "m.pbm").write_bytes(b"P%d\n9 7\n" % (1 if plain else 4) + (text if plain else packed))
+    with pytest.raises(ValueError, match=r"m\.pbm is a PBM in which 0 is white, and nothing tells.*as PNG"):
+        read(tmp_path / "m.pbm")
+    assert np.array_equal(read(tmp_path / "m.pbm", Labels.of({"ink": BLACK, "paper": WHITE})), 1 - values)
+
+
+@pytest.mark.parametrize(("bits", "kind"), [(8, 2), (16, 2), (32, 2), (32, 3)])
 def test_numbers_below_0(tmp_path, bits, kind):
     values = drawn(5) - 1
     path = tiff(tmp_path / "m.tif", values, bits, kind=kind)
     assert np.array_equal(read(path, Labels.of(4, void=-1)), np.where(values < 0, VOID, values))
     with pytest.raises(ValueError, match=r"holds \[-1\]"):
         read(path)
+
+
+@pytest.mark.parametrize("lowest", [-128, -3, -1, 0, 100])
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw"])
+def test_tiff_of_signed_bytes(tmp_path, lowest, compression):
+    """Pillow gives -1 as 255, which is no class."""
+    values = drawn(5) + lowest
+    Image.fromarray(values.astype(np.int8).view(np.uint8)).save(
+        tmp_path / "m.tif", compression=compression, tiffinfo={339: 2}
+    )
+    labels = Labels.of({lowest + number: f"class {number}" for number in range(5)})
+    assert np.array_equal(read(tmp_path / "m.tif", labels), drawn(5))
+
+
+@pytest.mark.parametrize(("bits", "channels", "shown"), [(16, 3, 2), (16, 4, 2), (16, 1, 1), (2, 1, 1), (4, 1, 1)])
+def test_channels_that_pillow_mixes_up(tmp_path, bits, channels, shown):
+    values = np.stack([drawn(3)] * channels, -1)
+    with pytest.raises(
+        ValueError, match=r"m\.tif is a picture of a kind that is not supported .*which Pillow mixes up"
+    ):
+        read(wide_tiff(tmp_path / "m.tif", values, bits, planar=2, shown=shown))
+    assert np.array_equal(read(wide_tiff(tmp_path / "m.tif", values[..., :1], 8, planar=2, shown=1)), drawn(3))
+    assert np.array_equal(read(wide_tiff(tmp_path / "m.tif", values[..., :1], 32, planar=2, shown=1)), drawn(3))
+    colours = np.array([BLACK, RED, LIME])[drawn(3)]
+    assert np.array_equal(read(wide_tiff(tmp_path / "m.tif", colours, 8, planar=2), PAINTED), drawn(3))
 
 
 def test_numbers_of_32_bits(tmp_path):
@@ -178,6 +228,43 @@ def test_grey_palette_for_the_eye(tmp_path):
     assert np.array_equal(read(tmp_path / "m.png", Labels.of({0: "bg", 255: "crack"})), drawn(2))
 
 
+@pytest.mark.parametrize("ending", ["png", "tif", "gif"])
+@pytest.mark.parametrize("shades", [(255, 0), (254, 1), (255, 127, 0), (255, 0, 127), (127, 0, 255)])
+def test_grey_palette_that_a_program_numbered(tmp_path, shades, ending):
+    """Pillow's quantize begins with white: what is read is what the file held before it was reduced."""
+    values = drawn(len(shades))
+    palette_picture(values, [(shade,) * 3 for shade in shades]).save(tmp_path / f"m.{ending}")
+    assert np.array_equal(read_map(tmp_path / f"m.{ending}", Labels.of(len(shades))).values, np.array(shades)[values])
+    labels = Labels.of({shade: f"class {shade}" for shade in shades}, void=None)
+    assert np.array_equal(read(tmp_path / f"m.{ending}", labels), np.argsort(np.argsort(shades))[values])
+    with pytest.raises(ValueError, match=r"holds \[.*\]; expected 0 to"):
+        read(tmp_path / f"m.{ending}", Labels.of(len(shades), void=None))
+
+
+@pytest.mark.parametrize("method", [0, 1])
+@pytest.mark.parametrize("share", [0, 0.1, 0.9, 1])
+def test_black_and_white_reduced_by_pillow(tmp_path, method, share):
+    values = np.uint8(255) * (np.random.default_rng(0).random((20, 30)) < share)
+    Image.fromarray(values).convert("RGB").quantize(2, method=method).save(tmp_path / "m.png")
+    assert np.array_equal(read_map(tmp_path / "m.png", Labels.of(2)).values > 0, values > 0)
+    assert np.array_equal(read(tmp_path / "m.png", Labels.of({0: "bg", 255: "crack"})), values > 0)
+    assert np.array_equal(read(tmp_path / "m.png", Labels.of({"bg": BLACK, "crack": WHITE})), values > 0)
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_black_and_white_palette_of_which_one_is_used(tmp_path, number):
+    """A picture that is nothing but crack is read as its neighbours with both are."""
+    palette_picture(np.full((7, 9), number), [BLACK, WHITE]).save(tmp_path / "m.png")
+    assert set(read(tmp_path / "m.png", Labels.of(2)).ravel()) == {number}
+    palette_picture(np.full((7, 9), number), [WHITE, BLACK]).save(tmp_path / "m.png")
+    assert set(read_map(tmp_path / "m.png", Labels.of(2)).values.ravel()) == {255 - 255 * number}
+
+
+def test_palette_that_is_all_black(tmp_path):
+    palette_picture(drawn(4), [BLACK] * 4).save(tmp_path / "m.tif")
+    assert np.array_equal(read(tmp_path / "m.tif"), drawn(4))
+
+
 PICTURE = np.array([[BLACK, RED, LIME, LIME, RED]] * 4, np.uint8)
 EXPECTED = np.array([[0, 1, 2, 2, 1]] * 4)
 
@@ -198,6 +285,31 @@ def test_painted_in_black_and_white(tmp_path, mode):
     Image.fromarray(values).convert(mode).save(tmp_path / "m.png")
     labels = Labels.of({"crack": WHITE, "background": BLACK})
     assert np.array_equal(read(tmp_path / "m.png", labels), [[1, 0, 0]] * 4)
+
+
+def wide(folder, kind, values):
+    """Write colours (H, W, 3) with 16 bits."""
+    if kind == "ppm":
+        (folder / "m").write_bytes(b"P6\n5 4\n65535\n" + values.astype(">u2").tobytes())
+        return folder / "m"
+    if kind == "rgba":
+        return png(folder / "m", np.concatenate([values, np.full((4, 5, 1), 65535)], -1), 16)
+    return png(folder / "m", values, 16) if kind == "png" else wide_tiff(folder / "m", values, 16, order=kind)
+
+
+@pytest.mark.parametrize("kind", ["png", "rgba", "<", ">", "ppm"])
+def test_painted_with_16_bits(tmp_path, kind):
+    """Pillow keeps the upper half of each number: all of 0 to 255 would be black."""
+    with pytest.raises(ValueError, match=r"m has 16 bits, of which Pillow reads the upper 8.*Save it again with 8"):
+        read(wide(tmp_path, kind, PICTURE.astype(int)), PAINTED)
+    assert np.array_equal(read(wide(tmp_path, kind, PICTURE.astype(int) * 257), PAINTED), EXPECTED)
+
+
+def test_numbers_of_16_bits_and_opacity(tmp_path):
+    for values in (drawn(5), drawn(5) + 300):
+        path = png(tmp_path / "m.png", np.stack([values, np.full((7, 9), 65535)], -1), 16)
+        with pytest.raises(ValueError, match=r"m\.png has 16 bits, of which Pillow reads the upper 8"):
+            read(path, Labels.of(400, void=None))
 
 
 def test_array_painted(tmp_path):

@@ -59,6 +59,14 @@ def test_tiff_that_keeps_its_note_is_not_turned_twice(tmp_path):
         assert np.array_equal(np.array(upright(picture)), by_pillow(3))
 
 
+@pytest.mark.parametrize("ending", ["tif", "png", "jpg"])
+@pytest.mark.parametrize("note", [1, 6])
+def test_a_picture_keeps_its_name(tmp_path, note, ending):
+    with Image.open(noted(tmp_path / f"a.{ending}", STORED, note)) as picture:
+        as_image(picture)
+        assert picture.filename == str(tmp_path / f"a.{ending}")
+
+
 @pytest.mark.parametrize("note", [0, 9, 65535])
 def test_notes_that_do_not_exist_are_none(tmp_path, note):
     with Image.open(noted(tmp_path / "a.tif", STORED, note)) as picture:

@@ -59,7 +59,21 @@ def test_pairs_that_are_none(pairs):
 def test_size(pair, size):
     image, mask = PairedPictures([pair], CLASSES, size=size)[0]
     assert (image.shape, mask.shape) == ((3, 20, 20), (20, 20))
-    assert torch.equal(mask, PairedPictures([pair], CLASSES)[0][1][::2][:, torch.arange(20) * 50 // 20])
+    assert torch.equal(mask, PairedPictures([pair], CLASSES)[0][1][1::2][:, torch.arange(20) * 50 // 20 + 1])
+
+
+@pytest.mark.parametrize("side", [7, 20, 33, 40, 64, 100])
+def test_a_resized_map_lies_as_its_picture(tmp_path, side):
+    """The first pixel of each part, in place of its middle, would lie half a pixel off."""
+    rows, columns = np.mgrid[:40, :50]
+    shown = ((rows - 17) ** 2 + (columns - 26) ** 2 < 120).astype(np.uint8)
+    pair = saved(tmp_path / "a.png", np.stack([shown * 255] * 3, -1)), saved(tmp_path / "b.png", shown)
+    image, mask = PairedPictures([pair], CLASSES, size=side)[0]
+    nearest = torch.nn.functional.interpolate(torch.from_numpy(shown)[None, None].double(), side, mode="nearest-exact")
+    assert torch.equal(mask.double(), nearest[0, 0])
+    for axis in (0, 1):
+        found = [(part.sum(1 - axis) * torch.arange(side)).sum() / part.sum() for part in (image[0], mask)]
+        assert abs(found[0] - found[1]) < 0.26
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from rasters import pgm, png, tiff
+from rasters import pgm, png, tiff, wide_tiff
 
 from segformer_edu.data import Shapes, normalize, statistics
 from segformer_edu.data.files import open_picture
@@ -125,9 +127,83 @@ def test_right_way_up(tmp_path, orientation):
 @pytest.mark.parametrize("name", ["a.gif", "a.png", "a.webp", "a.tif"])
 def test_animation_shows_its_first_picture(tmp_path, name):
     first, second = (Image.new("RGB", (40, 32), colour) for colour in ("red", "blue"))
-    got = read(tmp_path / name, first, save_all=True, append_images=[second])
+    first.save(tmp_path / name, save_all=True, append_images=[second])
+    with pytest.warns(UserWarning, match="several pages") if name == "a.tif" else nullcontext():
+        got = as_image(tmp_path / name)
     assert Image.open(tmp_path / name).n_frames == 2
     torch.testing.assert_close(got[:, 5, 5], torch.tensor([1.0, 0.0, 0.0]), atol=0.02, rtol=0)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "I;16"])
+def test_pages_of_a_tiff_are_warned_of(tmp_path, mode, recwarn):
+    """A channel may be a page; an animation is known to show its first picture."""
+    first, second = (Image.new(mode, (40, 32), 200 if mode == "L" else None) for _ in range(2))
+    for path in (tmp_path / "a.gif", tmp_path / "a.png", tmp_path / "a.tif"):
+        if path.suffix == ".tif" or mode != "I;16":
+            first.save(path)
+            as_image(path)
+    if mode != "I;16":
+        second.putpixel((0, 0), 9)
+        first.save(tmp_path / "a.gif", save_all=True, append_images=[second])
+        as_image(tmp_path / "a.gif")
+    assert len(recwarn) == 0
+    first.save(tmp_path / "a.tif", save_all=True, append_images=[second])
+    for channels in (1, 3, len(first.getbands())):
+        with pytest.warns(UserWarning, match=r"TIFF holds several pages; the first one is taken\. .*tifffile"):
+            as_image(tmp_path / "a.tif", channels)
+
+
+@pytest.mark.parametrize("lowest", [-128, -1])
+def test_grey_below_0(tmp_path, lowest):
+    values = np.full((32, 40), lowest, np.int8)
+    Image.fromarray(values.view(np.uint8)).save(tmp_path / "a.tif", tiffinfo={339: 2})
+    for source in (tmp_path / "a.tif", Image.open(tmp_path / "a.tif")):
+        for channels in (1, 3):
+            with pytest.raises(ValueError, match="holds numbers below 0; expected grey from 0 up"):
+                as_image(source, channels)
+    Image.fromarray((-1 - values).view(np.uint8)).save(tmp_path / "a.tif", tiffinfo={339: 2})
+    assert as_image(tmp_path / "a.tif").max() <= 0.5
+
+
+@pytest.mark.parametrize(
+    ("bits", "channels", "order", "shown", "kind"),
+    [
+        (16, 3, "<", 2, 1), (16, 3, ">", 2, 1), (16, 4, "<", 2, 1), (16, 4, ">", 5, 1), (16, 1, "<", 1, 1),
+        (4, 1, "<", 1, 1), (8, 1, "<", 0, 1), (1, 1, "<", 0, 1), (32, 1, ">", 1, 3),
+    ],
+)  # fmt: skip
+def test_channels_one_after_the_other(tmp_path, bits, channels, order, shown, kind):
+    """Pillow takes the letters of RGB;16L for the formats of the channels: what it shows of them is rubbish."""
+    values = np.random.default_rng(0).integers(0, 2 if kind == 3 else 2**bits, (32, 40, channels))
+    path = wide_tiff(tmp_path / "a.tif", values, bits, planar=2, kind=kind, order=order, shown=shown)
+    for take in (as_image, open_picture):
+        with pytest.raises(ValueError, match=r"a\.tif is a picture of a kind .*\(a TIFF whose channels lie one after"):
+            take(path)
+    if bits * channels in (8, 48, 64) or kind == 3:  # of the others Pillow itself says something
+        with pytest.raises(ValueError, match=r"The picture is a TIFF whose channels .*; read it with tifffile"):
+            to_tensor(Image.open(path))
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_channels_one_after_the_other_that_pillow_reads(tmp_path, order):
+    for channels, shown in {1: 1, 3: 2}.items():
+        values = np.random.default_rng(0).integers(0, 256, (32, 40, channels))
+        path = wide_tiff(tmp_path / "a.tif", values, 8, planar=2, order=order, shown=shown)
+        torch.testing.assert_close(as_image(path, channels), colours(values))
+    values = np.random.default_rng(0).random((32, 40, 1))
+    path = wide_tiff(tmp_path / "a.tif", values, 32, planar=2, kind=3, shown=1)
+    torch.testing.assert_close(as_image(path, 1), torch.from_numpy(values[None, ..., 0]).float())
+
+
+@pytest.mark.parametrize("dtype", [">u2", "<u2", ">f4", ">f8", "<f8", ">f2"])
+def test_array_of_either_byte_order(tmp_path, dtype):
+    values = np.random.default_rng(0).random((45, 70, 3))
+    array = (values * (65535 if "u" in dtype else 1)).astype(dtype)
+    np.save(tmp_path / "a.npy", array)
+    for source in (array, tmp_path / "a.npy"):
+        torch.testing.assert_close(
+            as_image(source), torch.from_numpy(values).permute(2, 0, 1).float(), atol=1e-3, rtol=0
+        )
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])

@@ -6,9 +6,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import ConcatDataset, Subset
 
+from segformer_edu import segformer_b0
 from segformer_edu.data import Folder, PairedPictures, Shapes, examine
 from segformer_edu.data.report import percent
+from segformer_edu.training import Recipe, fit
+
+TINY = {"dims": (8, 16, 24, 32), "heads": (1, 2, 3, 4), "num_layers": (1, 1, 1, 1), "decoder_dim": 16}
 
 
 def save(path, values):
@@ -139,7 +144,7 @@ def test_sizes_that_differ_and_small_ones(folder):
     save(folder / "images" / "d.png", picture(4, 40, 90))
     save(folder / "masks" / "d.png", np.ones((40, 90)))
     said = odd(folder)
-    assert "pictures of 2 sizes, from 40×90 to 64×80, and a batch takes one: give size=" in said
+    assert "pictures of 2 sizes, from 40×90 to 64×80, and a batch takes one: give size=(height, width), resize" in said
     assert "1 pictures have a side below 64 pixels" in said
     assert "sizes" not in odd(folder, size=(64, 64))
 
@@ -175,10 +180,73 @@ def test_other_data_sets():
     assert report.pixels == (1600, 0, 3200)
     reasons = {reason: list(names) for reason, names in report.broken.items()}
     assert reasons.pop("the class map holds [-1]; expected 0 to 254, or 255 for no class") == ["item 2"]
-    assert reasons.pop("shapes (3, 40, 40) and (20, 40); expected (C, H, W) and (H, W)") == ["item 4"]
-    ((reason, names),) = reasons.items()
-    assert reason.startswith("TypeError: ")
-    assert names == ["item 5"]
+    (other, wrong), (reason, names) = reasons.items()
+    assert other.startswith("An image has (40, 40) pixels (height, width), its class map (20, 40); expected the same")
+    assert reason.startswith("An item is a int; expected a pair")
+    assert (wrong, names) == (["item 4"], ["item 5"])
+
+
+IMAGE = torch.rand(3, 40, 48, generator=torch.Generator().manual_seed(0))
+MASK = torch.randint(0, 4, (40, 48), generator=torch.Generator().manual_seed(0))
+ROWS = IMAGE.mul(255).byte().permute(1, 2, 0).numpy()
+
+
+@pytest.mark.parametrize(
+    ("items", "sound"),
+    [
+        ([(IMAGE * torch.nan, MASK)], False), ([(IMAGE * 2 - 1, MASK)], False), ([(IMAGE * 255, MASK)], False),
+        ([(IMAGE, MASK / 4)], False), ([((IMAGE * 1000).short(), MASK)], False),
+        ([(IMAGE, MASK), (IMAGE[:1], MASK)], False), ([(IMAGE, MASK[:, :40])], False),
+        ([{"image": IMAGE, "mask": MASK}], True), ([(ROWS, MASK.numpy())], True), ([(IMAGE, MASK[None])], True),
+        ([(Image.fromarray(ROWS), Image.fromarray(MASK.byte().numpy()))], True), ([(IMAGE, MASK, "a name")], True),
+        ([(IMAGE.bfloat16(), MASK)], True), ([(IMAGE, MASK.byte())], True),
+    ],
+)  # fmt: skip
+def test_it_says_what_fit_does(items, sound):
+    data = items * 2
+    try:
+        fit(segformer_b0(4, **TINY), data, Recipe(steps=1, batch_size=len(data)), progress=False, device="cpu")
+        takes = True
+    except (TypeError, ValueError):
+        takes = False
+    report = examine(data)
+    assert takes == report.sound == sound
+    if sound:
+        assert report.pixels == tuple(2 * torch.bincount(MASK.flatten()).numpy())
+
+
+class Voided:
+    classes = ("void", "a", "b", "c")
+
+    def __init__(self, void):
+        self.ignore_index = void
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        return IMAGE, MASK
+
+
+@pytest.mark.parametrize("void", [0, 3, None])
+@pytest.mark.parametrize("part", [lambda own: Subset(own, [0, 2]), lambda own: ConcatDataset([own, own])])
+def test_parts_of_data_sets_keep_void_and_names(part, void):
+    data = part(Voided(void))
+    report = examine(data)
+    assert report.classes == Voided.classes
+    assert report.void == (0 if void is None else len(data) * int(MASK.eq(void).sum()))
+    assert report.sound
+
+
+def test_classes_beyond_255_without_names():
+    class Wide(Voided):
+        classes = None
+
+        def __getitem__(self, index):
+            return IMAGE, MASK * 90 + 20
+
+    assert examine(Wide(-100)).sound
+    assert not examine(Wide(255)).sound
 
 
 def test_more_than_255_classes(tmp_path):

@@ -24,6 +24,16 @@ def test_nothing_to_do_changes_nothing():
     assert torch.equal(labels, masks)
 
 
+def test_one_zoom_is_both():
+    assert Augmentation(zoom=1.5) == Augmentation(zoom=[1.5, 1.5]) == Augmentation(zoom=(1.5, 1.5))
+
+
+@pytest.mark.parametrize("zoom", [0, -1.0, (0, 1), (1,), None, "1", (1, None), float("nan")])
+def test_zooms_that_are_none(zoom):
+    with pytest.raises((TypeError, ValueError), match=r"zoom is .*; expected two positive numbers"):
+        Augmentation(zoom=zoom)
+
+
 def test_flip_mirrors_both():
     images, masks = batch()
     moved, labels = Augmentation(zoom=(1, 1), flip=1, light=0)(images, masks, seeded())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -164,6 +165,33 @@ def test_no_data():
 def test_bad_recipe(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):
         Recipe(**bad)
+
+
+@pytest.mark.parametrize("name", ["weight_decay", "head_factor", "matrix_rate", "power"])
+@pytest.mark.parametrize("value", [-1, -1e-9, float("nan"), float("inf")])
+def test_factors_below_zero(name, value):
+    with pytest.raises(ValueError, match=f"{name} is {value}; expected a (finite )?number"):
+        Recipe(**{name: value})
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["seed", "steps", "learning_rate", "weight_decay", "head_factor", "matrix_rate", "power", "average"],
+)
+@pytest.mark.parametrize("value", [None, "3", [1], True])
+def test_numbers_of_a_recipe_that_are_none(name, value):
+    with pytest.raises(TypeError, match=f"{name} is .*; expected a"):
+        Recipe(**{name: value})
+
+
+@pytest.mark.parametrize("seed", [0, -1, np.int64(7), 2**40])
+def test_any_whole_number_is_a_seed(seed):
+    assert type(Recipe(seed=seed).seed) is int
+
+
+def test_half_a_seed():
+    with pytest.raises(TypeError, match=r"seed is 1\.5 \(float\); expected a whole number"):
+        Recipe(seed=1.5)
 
 
 def test_a_loss_that_is_not_finite_keeps_the_weights(tmp_path):

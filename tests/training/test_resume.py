@@ -8,6 +8,7 @@ import os
 import random
 import signal
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -15,11 +16,12 @@ import torch
 from samples import SMALL
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
-from torch.utils.data import Dataset
+from torch.utils.data import ConcatDataset, Dataset, Subset
 
 from segformer_edu import Segformer, load_pretrained, segformer_b0
-from segformer_edu.data import Augmentation, Shapes
+from segformer_edu.data import Augmentation, InMemory, PairedPictures, Shapes
 from segformer_edu.training import Recipe, fit
+from segformer_edu.training.settings import digest_of
 
 RECIPE = Recipe(steps=6, batch_size=2, warm_up=2, validate_every=4)
 QUIET = {"progress": False, "device": "cpu"}
@@ -320,6 +322,67 @@ def test_other_settings_are_told(tmp_path):
     options = {"ignore_index": 7, "class_weights": [1, 1, 1, 2], **QUIET}
     with pytest.warns(UserWarning, match=r"pairs was 16, now 8; ignore_index was 255, now 7; class_weights was None"):
         fit(model(), Draws(8), Recipe(steps=1), checkpoint=file, **options)
+
+
+def half(data, first):
+    return Subset(data, range(first, 4 + first))
+
+
+def in_a_list(data):
+    return [data[index] for index in range(len(data))]
+
+
+OTHERS = {
+    "folds": (half(Shapes(8, size=32), 0), half(Shapes(8, size=32), 4)),
+    "folds in memory": (InMemory(half(Shapes(8, size=32), 0)), InMemory(half(Shapes(8, size=32), 4))),
+    "concatenations of them": tuple(ConcatDataset([half(Shapes(8, size=32), first)]) for first in (0, 4)),
+    "seeds": (Shapes(4, size=32), Shapes(4, size=32, seed=1)),
+    "lists": (in_a_list(Shapes(4, size=32)), in_a_list(Shapes(4, size=32, seed=1))),
+    "files": tuple(
+        PairedPictures([(f"{name}{index}.png", f"masks/{index}.png") for index in range(4)], 4) for name in "ab"
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_other_data_of_as_many_pairs_are_told(kind):
+    one, other = OTHERS[kind]
+    assert digest_of(one) == digest_of(one) != digest_of(other)
+
+
+def test_data_sets_that_draw_are_the_same():
+    assert digest_of(Draws()) == digest_of(Draws(8))
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_fold_that_goes_on_with_anothers_checkpoint_is_told(tmp_path, stopped):
+    file, (one, other) = tmp_path / "run.pt", OTHERS["folds"]
+    recipe = Recipe(steps=3, batch_size=2, warm_up=0)
+    if stopped:
+        with pytest.raises(RuntimeError, match="stopped"):
+            fit(model(), one, recipe, checkpoint=file, on_step=stopping, **QUIET)
+    else:
+        fit(model(), one, recipe, checkpoint=file, **QUIET)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        fit(model(), other, recipe, checkpoint=file, **QUIET)
+    texts = [str(warning.message) for warning in told]
+    assert "goes on with other settings: what tells the pairs apart was" in texts[0]
+    assert ["holds a finished training of 3 steps: nothing is trained" in text for text in texts[1:]] == (
+        [] if stopped else [True]
+    )
+
+
+def stopping(history):
+    raise RuntimeError("stopped")
+
+
+def test_the_same_call_on_a_finished_training_says_one_thing(tmp_path):
+    file, recipe = tmp_path / "run.pt", Recipe(steps=2, batch_size=2, warm_up=0)
+    before = fit(model(), Draws(), recipe, checkpoint=file, **QUIET)
+    with pytest.warns(UserWarning, match=r"run\.pt holds a finished training of 2 steps.*another file name") as told:
+        assert fit(model(seed=5), Draws(), recipe, checkpoint=file, **QUIET) == before
+    assert len(told) == 1
 
 
 def test_statistics_are_taken_up(tmp_path):

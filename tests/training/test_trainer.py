@@ -161,6 +161,56 @@ def test_batch_norm_learns_the_statistics_of_whole_pictures():
     assert learner.training
 
 
+class Damaged(Shapes):
+    """The third picture cannot be read."""
+
+    def __getitem__(self, index):
+        if index == 2:
+            raise self.error
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize("error", [ValueError("damaged"), KeyboardInterrupt(), None])
+def test_statistics_of_what_cannot_be_read_leave_the_model_as_it_was(error):
+    learner = model()
+    fit(learner, Shapes(4, size=32), replace(RECIPE, steps=2), **QUIET)
+    before, momentum = weights(learner), learner.decoder.norm.momentum
+    data = Damaged(4, size=32) if error else []
+    if error:
+        data.error = error
+    with pytest.raises(type(error) if error else ValueError):
+        recompute_statistics(learner, data, batch_size=1, progress=False)
+    assert torch.equal(weights(learner), before)
+    assert learner.decoder.norm.momentum == momentum
+
+
+@pytest.mark.parametrize("scales", [1.0, 1, (1,), [1.0], torch.ones(1)])
+def test_one_scale_is_one(scales):
+    data, learner = Shapes(1, size=32), model()
+    usual = evaluate(learner, data, progress=False).confusion
+    assert torch.equal(evaluate(learner, data, scales=scales, progress=False).confusion, usual)
+
+
+@pytest.mark.parametrize("scales", [None, "large", (1, None), (), 0, -1.0, (1, 0), float("nan")])
+def test_scales_that_are_none(scales):
+    with pytest.raises((TypeError, ValueError), match=r"scales is .*; expected positive numbers"):
+        evaluate(model(), Shapes(1, size=32), scales=scales, progress=False)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize(
+    ("label", "given", "message"),
+    [(7, [1, 1, 1, 1], "hold class 7, but the model has 4"), (-2, [1, 1, 1, 1], "hold class -2"),
+     (3, [1, 1, 1], r"shape \(3,\)"), (3, [1] * 5, r"shape \(5,\)")],
+)  # fmt: skip
+def test_classes_without_a_weight_are_told_in_parts_too(accumulate, label, given, message):
+    data = [(image, mask.where(mask < 3, label)) for image, mask in (Shapes(9, size=48)[index] for index in (4, 5))]
+    assert any((mask == label).any() for _, mask in data)
+    recipe = Recipe(steps=1, batch_size=2, accumulate=accumulate)
+    with pytest.raises(ValueError, match=message):
+        fit(model(), data, recipe, class_weights=given, **QUIET)
+
+
 @pytest.mark.parametrize("ways", [{"flip": True}, {"scales": (0.75, 1.5)}, {"flip": True, "scales": (1.0,)}])
 def test_views_are_averaged(ways):
     learner, data = model().eval(), Shapes(3, size=64)
