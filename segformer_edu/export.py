@@ -32,6 +32,8 @@ SEEN = (2, 128, 160)
 TOLERANCE = 1e-3
 """The largest difference that is let pass, of the largest logit: that of float32 is a thousandth of it."""
 INPUT, OUTPUT = "image", "logits"
+SEVERAL_LOGITS = "the class is the number of the largest logit"
+ONE_LOGIT = "the class is 1 where the logit is above 0, else 0"
 
 
 @dataclass(frozen=True)
@@ -70,8 +72,10 @@ def export_onnx(model: nn.Module, path: str | Path) -> Exported:
 
     The file takes "image" (batch, channels, height, width), colours in [0, 1] less the mean, divided by the standard
     deviation, and gives "logits": (batch, classes, h, w) with h = (height - 1) // 4 + 1, or (batch, classes) of an
-    ``ImageClassifier``. Its metadata say the mean, the standard deviation, the names of the classes, what the model is,
-    and this library's version. Where ONNX Runtime is installed, it is checked against the model at several sizes.
+    ``ImageClassifier``. The largest logit's number is the class; of a model of one class, which has a single logit, it
+    is 1 where that is above 0, and 0, the background, elsewhere. Its metadata say the mean, the standard deviation, the
+    names of the classes and which of these rules holds, what the model is, and this library's version. Where ONNX
+    Runtime is installed, it is checked against the model at several sizes.
 
     Args:
         model: a ``Segformer`` or ``ImageClassifier``, on any device, in training or not; it stays as it is.
@@ -174,11 +178,19 @@ def facts(model: Segformer | ImageClassifier) -> dict[str, str]:
     mean, std = statistics_of(model, model.config.channels)
     return {
         "segformer_edu": __version__,
-        "class_names": json.dumps(class_list(model.class_names or model.num_classes).names, ensure_ascii=False),
+        "class_names": json.dumps(names_of(model), ensure_ascii=False),
+        "class_rule": ONE_LOGIT if model.num_classes == 1 else SEVERAL_LOGITS,
         "image_mean": json.dumps(mean),
         "image_std": json.dumps(std),
         "config": json.dumps(model.config.to_dict(), ensure_ascii=False),
     }
+
+
+def names_of(model: Segformer | ImageClassifier) -> tuple[str, ...]:
+    """Return the names of the classes that a model tells apart: with one logit, the background and its class."""
+    if model.num_classes == 1:
+        return ("background", model.class_names[0] if model.class_names else "class 1")
+    return tuple(class_list(model.class_names or model.num_classes).names)
 
 
 def add_metadata(path: Path, values: dict[str, str]) -> None:

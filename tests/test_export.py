@@ -17,6 +17,7 @@ from torch import nn
 import segformer_edu as se
 from segformer_edu import export
 from segformer_edu.export import export_onnx
+from segformer_edu.model.logits import predicted
 
 TINY = SMALL | {"num_layers": (1, 1, 1, 1)}
 NAMES = ("sky", "Straße", "tree")
@@ -200,3 +201,33 @@ def test_what_is_no_model(tmp_path):
         model = paper()
     with pytest.raises(ValueError, match="on the device 'meta' and has no weights"):
         export_onnx(model, tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize("make", [paper, se.mit_b0], ids=["segmenter", "classifier"])
+@pytest.mark.parametrize(("names", "told"), [(("crack",), "crack"), (None, "class 1"), (("Straße",), "Straße")])
+def test_one_logit_tells_two_classes(tmp_path, make, names, told):
+    """As ``segment`` names them; the number of the largest of one logit is always 0."""
+    model = make(num_classes=1, **TINY, class_names=names) if make is se.mit_b0 else of_classes(1, names)
+    export_onnx(model, tmp_path / "m.onnx")
+    metadata = metadata_of(tmp_path / "m.onnx")
+    assert json.loads(metadata["class_names"]) == ["background", told]
+    assert metadata["class_rule"] == "the class is 1 where the logit is above 0, else 0"
+    image = noise(1, 3, 64, 64)
+    (logit,) = run(tmp_path / "m.onnx", image)
+    assert torch.equal((logit[0] > 0).long(), predicted(model.eval()(image))[0]) or make is se.mit_b0
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_several_logits_tell_as_many_classes(tmp_path, count):
+    export_onnx(of_classes(count, NAMES[:count]), tmp_path / "m.onnx")
+    metadata = metadata_of(tmp_path / "m.onnx")
+    assert json.loads(metadata["class_names"]) == list(NAMES[:count])
+    assert metadata["class_rule"] == "the class is the number of the largest logit"
+
+
+def of_classes(count, names):
+    return se.segformer_b0(count, **TINY, decoder_dim=16, class_names=names)
+
+
+def metadata_of(path):
+    return onnxruntime.InferenceSession(path).get_modelmeta().custom_metadata_map

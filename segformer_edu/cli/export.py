@@ -23,8 +23,9 @@ MODEL is a file of weights, a folder, or an id on Hugging Face, as for segment.
 The file takes "image" (batch, channels, height, width): colours from 0 to 1,
 less the mean, divided by the standard deviation. It gives "logits" (batch,
 classes, h, w) at a quarter of the size; the largest one's number is the class.
-Its metadata hold image_mean, image_std, class_names (JSON) and this library's
-version.
+A model of one class gives a single logit: the class is 1 where it is above 0,
+and 0, the background, elsewhere. The metadata hold image_mean, image_std,
+class_names (JSON), class_rule, which says this, and this library's version.
 
 Needs onnx and, with newer versions of PyTorch, onnxscript. Where onnxruntime is
 installed too, the file is checked against the model at several sizes and

@@ -18,6 +18,10 @@ EXTRAS = re.compile(
 )
 """What training leaves in a state dict beside the model: losses, metrics, the count of an average, a profiler's."""
 
+STATISTICS = re.compile(r"((pixel|image|img|input|data|norm)_?)?(mean|std)", re.IGNORECASE)
+"""What a training calls the mean and standard deviation that it normalises pictures with, beside the model."""
+MOST_CHANNELS = 32
+
 
 class ConvertedStateDict(dict[str, torch.Tensor]):
     """A state dict in this library's names.
@@ -27,10 +31,12 @@ class ConvertedStateDict(dict[str, torch.Tensor]):
         title: the same for a message.
         is_sketch: whether the weights are the sketch's, not those of the paper's model.
         norm_eps: the eps that the layer norms of that implementation have; ``segformer_b0(…, norm_eps=…)`` takes it.
-        left_out: names that are no part of the model, such as a loss's.
+        left_out: names that are no part of the model, such as a loss's, and what they hold.
     """
 
-    def __init__(self, entries: Mapping[str, torch.Tensor], format: Format, left_out: list[str]) -> None:
+    def __init__(
+        self, entries: Mapping[str, torch.Tensor], format: Format, left_out: Mapping[str, torch.Tensor]
+    ) -> None:
         super().__init__(entries)
         self.left_out = left_out
         self.format, self.title = format.name, format.title
@@ -65,9 +71,26 @@ def convert_state_dict(state_dict: Mapping[str, torch.Tensor]) -> ConvertedState
     return done
 
 
-def what_was_left_out(names: list[str]) -> str:
-    """Say which names were left out."""
-    return f"Left out, as no part of the model: {listed(names, 8)}."
+def what_was_left_out(left_out: Mapping[str, torch.Tensor]) -> str:
+    """Say which names were left out, and what those hold that pictures may have been normalised with."""
+    said = f"Left out, as no part of the model: {listed(list(left_out), 8)}."
+    held = [
+        f"{name} holds {', '.join(f'{number:.4g}' for number in value.flatten().tolist())}"
+        for name, value in left_out.items()
+        if is_statistic(name, value)
+    ]
+    if not held:
+        return said
+    return (
+        f"{said} {'; '.join(held[:4])}: if the training normalised pictures with these, set model.image_mean and "
+        f"model.image_std to them (divided by 255 where they are of colours up to 255)."
+    )
+
+
+def is_statistic(name: str, value: torch.Tensor) -> bool:
+    """Whether this is a mean or standard deviation of pictures, one number a channel, whatever its dimensions."""
+    is_row = 0 < value.numel() == max(value.shape, default=1) <= MOST_CHANNELS
+    return bool(STATISTICS.fullmatch(name.split(".")[-1])) and is_row and not value.is_meta
 
 
 def converted(state_dict: Mapping[str, torch.Tensor]) -> ConvertedStateDict:
@@ -81,13 +104,13 @@ def converted(state_dict: Mapping[str, torch.Tensor]) -> ConvertedStateDict:
             entries[found.ours] = value
         elif not re.match(re.escape(prefix) + format.unused, name):
             strangers[name] = value
-    left_out = extras(strangers, state_dict, format, prefix)
+    check_extras(strangers, state_dict, format, prefix)
     try:
         for step in format.steps:
             entries = step(entries)
     except (RuntimeError, IndexError) as error:
         raise ValueError(f"Names of {format.title}, but shapes that no SegFormer has: {error}") from error
-    return ConvertedStateDict(entries, format, left_out)
+    return ConvertedStateDict(entries, format, dict(sorted(strangers.items())))
 
 
 def checked(state_dict: object) -> dict[str, torch.Tensor]:
@@ -101,21 +124,22 @@ def checked(state_dict: object) -> dict[str, torch.Tensor]:
     return {name.replace("._orig_mod.", "."): value for name, value in state_dict.items()}
 
 
-def extras(
+def check_extras(
     strangers: Mapping[str, torch.Tensor], state_dict: Mapping[str, torch.Tensor], format: Format, prefix: str
-) -> list[str]:
-    """Return the names that training left beside the model; raise ValueError if there are others."""
+) -> None:
+    """Raise ValueError if there are other names beside the model than those that training leaves there."""
     own = {top(name) for name in state_dict.keys() - strangers.keys()} if not prefix else {prefix.split(".")[0]}
     copies = {name for name in strangers if find(format, name)}  # such as a teacher's
     others = [name for name in strangers if name in copies or not is_extra(name, strangers, prefix, own)]
     if others:
         raise ValueError(refusal(others, len(state_dict), format, prefix))
-    return sorted(strangers)
 
 
 def is_extra(name: str, strangers: Mapping[str, torch.Tensor], prefix: str, own: set[str]) -> bool:
     """Whether a name is a loss's or a metric's, not a layer's: by what it is called, or since no matrix is with it."""
     *modules, last = name.removeprefix(prefix).split(".")
+    if len(modules) <= 1 and is_statistic(last, strangers[name]):
+        return True
     if any(EXTRAS.fullmatch(part) for part in modules) or (EXTRAS.fullmatch(last) and strangers[name].numel() == 1):
         return True
     beside = [value for other, value in strangers.items() if top(other) == top(name)]

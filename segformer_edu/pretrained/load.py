@@ -20,6 +20,7 @@ from segformer_edu.model.segformer import Segformer
 from segformer_edu.model.variants import DROP_PATH, VARIANTS, ImageClassifier, initialize_head
 from segformer_edu.pretrained.convert import ConvertedStateDict, checked, converted, what_was_left_out
 from segformer_edu.pretrained.names import KERNELS, OWN, STAGES
+from segformer_edu.pretrained.processor import with_processor
 from segformer_edu.pretrained.read import WeightFile, in_words, read_weights
 from segformer_edu.validation import check_positive
 
@@ -47,7 +48,8 @@ def load_pretrained(
     """Make a model from a file of weights, or leave you with an error and no model.
 
     The format is recognised by its names, and the sizes are read off the shapes: B0 to B5, or any other SegFormer.
-    What no shape shows, heads and the eps of the norms, files of this library say; so does a folder of transformers.
+    What no shape shows, heads and the eps of the norms, files of this library say; so does a folder of transformers,
+    whose preprocessor_config.json says mean and standard deviation of the pictures (``model.image_mean, image_std``).
     Where a file does not, a warning says what was assumed. The weights that NVIDIA published, in whatever format, may
     be used for research and evaluation, not commercially.
 
@@ -118,8 +120,13 @@ def understand(
         done = converted(file.entries)
         if done.left_out:
             notes.append(what_was_left_out(done.left_out))
-        weights, config = dict(done), record or guess(done, file.description, heads, norm_eps, notes)
+        if record is None:
+            config = guess(done, file.description, heads, norm_eps, notes)
+        else:
+            config = as_edited(record, file.description, notes)
+        weights = dict(done)
     check_numbers(weights)
+    config = with_processor(config, file.preprocessor, notes)
     told_heads = config.heads if heads is None else heads
     return weights, replace(config, heads=told_heads, norm_eps=norm_eps or config.norm_eps)
 
@@ -129,7 +136,7 @@ def own_names(entries: Mapping[str, torch.Tensor], notes: list[str]) -> Weights:
     entries = checked(entries)
     prefix = min((name.split("mit.stages.")[0] for name in entries if "mit.stages." in name), key=len, default="")
     own = tuple(f"{prefix}{part}." for part in ("mit", "decoder", "head"))
-    if left_out := [name for name in entries if not name.startswith(own)]:
+    if left_out := {name: value for name, value in entries.items() if not name.startswith(own)}:
         notes.append(what_was_left_out(left_out))
     return {name.removeprefix(prefix): value for name, value in entries.items() if name.startswith(own)}
 
@@ -142,7 +149,7 @@ def guess(
     notes: list[str],
 ) -> SegformerConfig:
     """Read a model's sizes off its shapes, and the rest off config.json or what its implementation always has."""
-    description = description if description.get("model_type") == "segformer" else {}  # not another library's
+    description = of_transformers(description)
     try:
         sizes = sizes_of(done)
     except KeyError as error:
@@ -165,6 +172,29 @@ def guess(
         dialect="sketch" if done.is_sketch else "paper",
         class_names=told_class_names(description, sizes["num_classes"], notes) if "num_classes" in sizes else None,
     )
+
+
+def of_transformers(description: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a config.json if it is transformers' of a SegFormer, else nothing: not another library's."""
+    return description if description.get("model_type") == "segformer" else {}
+
+
+def as_edited(record: SegformerConfig, description: Mapping[str, Any], notes: list[str]) -> SegformerConfig:
+    """Take into a record what was edited in config.json of transformers beside it: ``read.EDITABLE``, nothing else.
+
+    Raises:
+        ValueError: it describes another model.
+    """
+    description = of_transformers(description)
+    if not description or record.num_classes is None:
+        return record
+    width = {} if record.decoder_dim is None else {"decoder_dim": record.decoder_dim}
+    check_description(description, record.sizes() | width)
+    names = record.class_names or [f"LABEL_{number}" for number in range(record.num_classes)]
+    if description.get("id2label", {}) not in ({}, {str(number): name for number, name in enumerate(names)}):
+        record = replace(record, class_names=told_class_names(description, record.num_classes, notes))
+    dropout = None if record.dropout is None else description.get("classifier_dropout_prob", record.dropout)
+    return replace(record, dropout=dropout, drop_path=description.get("drop_path_rate", record.drop_path))
 
 
 def sizes_of(weights: ConvertedStateDict) -> dict[str, Any]:
@@ -228,7 +258,9 @@ def check_description(description: Mapping[str, Any], sizes: Mapping[str, Any]) 
         "patch_sizes": KERNELS,
         "strides": (4, 2, 2, 2),
         "hidden_act": "gelu",
-    } | ({"decoder_hidden_size": sizes["decoder_dim"]} if "decoder_dim" in sizes else {})
+    }
+    more = {"decoder_hidden_size": "decoder_dim", "num_attention_heads": "heads"}  # which not every source of sizes has
+    told |= {name: sizes[ours] for name, ours in more.items() if ours in sizes}
     for name, expected in told.items():
         given = description.get(name, expected)
         if (tuple(given) if isinstance(given, list) else given) != expected:

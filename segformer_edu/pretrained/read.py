@@ -9,7 +9,7 @@ import re
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +19,23 @@ from safetensors import safe_open
 from segformer_edu.pretrained.ours import shipped
 
 WHOLE = ("model.safetensors", "pytorch_model.bin")
-INDEX = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+INDEX = tuple(f"{name}.index.json" for name in WHOLE)
+KINDS = (WHOLE[0], INDEX[0], WHOLE[1], INDEX[1])
+"""What weights lie in, in the order in which transformers looks for them: of several kinds one may be out of date."""
 CONFIGURATION = "config.json"
+PREPROCESSOR = "preprocessor_config.json"
+"""What transformers does to a picture before a model sees it."""
 RECORD = "segformer_edu"
 """Under this name a safetensors header, and config.json in this library's form, hold what a model of it is."""
 EDITABLE = ("class_names", "drop_path", "dropout")
 """What somebody may change of a record in config.json, and the model answers as before."""
 CHECKSUM = "crc32"
 """Under this name a safetensors header holds the ``checksum`` of the record and of all numbers."""
-WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "network", "net", "module", "weights")
-"""Under these names trainings put a state dict among other things."""
+AVERAGES = ("ema", "ema_state_dict", "state_dict_ema", "model_ema", "ema_model")
+WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "network", "net", "module", "weights", *AVERAGES)
+"""Under these names trainings put a state dict among other things; an average is taken where there is nothing else."""
+NESTED = 4
+"""How deep wrappers are looked into; a mapping may hold itself."""
 OF_FIT = {"model", "recipe", "history", "settings"}
 """What a checkpoint of ``training.fit`` holds. Where weights were averaged, the average is what was validated."""
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
@@ -50,11 +57,13 @@ class WeightFile:
         config: the record of this library's models (``SegformerConfig.to_dict``) that lies in the file or beside it;
             None where there is none.
         description: config.json of transformers; {} where there is none.
+        preprocessor: preprocessor_config.json of transformers, likewise.
     """
 
     entries: Mapping[str, torch.Tensor]
     config: Mapping[str, Any] | None
     description: Mapping[str, Any]
+    preprocessor: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_weights(source: str | Path, **hub: Any) -> WeightFile:
@@ -203,7 +212,7 @@ def unwrap(loaded: Any, path: Path) -> tuple[Any, Mapping[str, Any] | None]:
             loaded = {name.removeprefix("module."): value for name, value in loaded["average"].items()}
             loaded.pop("n_averaged", None)
             break
-        inner = next((loaded[key] for key in WRAPPERS if isinstance(loaded.get(key), Mapping)), None)
+        inner = next((loaded[key] for key in WRAPPERS if holds_tensors(loaded.get(key))), None)
         if inner is None:
             break
         loaded = inner
@@ -216,6 +225,15 @@ def unwrap(loaded: Any, path: Path) -> tuple[Any, Mapping[str, Any] | None]:
     for record in records.values():
         check_one_function(record, records[min(records, key=len)], f"{path} has")
     return loaded, records[min(records, key=len)] if records else written
+
+
+def holds_tensors(value: object, depth: int = NESTED) -> bool:
+    """Whether this has tensors, or a wrapper that does; settings, which may bear the same name, have none."""
+    if not isinstance(value, Mapping) or not depth:
+        return False
+    if any(isinstance(each, torch.Tensor) for each in value.values()):
+        return True
+    return any(holds_tensors(value[key], depth - 1) for key in WRAPPERS if key in value)
 
 
 def check_one_function(
@@ -249,26 +267,25 @@ def check_digest(path: Path) -> None:
 
 
 def read_folder(folder: Path) -> WeightFile:
-    """Read a folder as ``save_pretrained`` and transformers write it: weights, in one file or several, config.json."""
+    """Read a folder as ``save_pretrained`` and transformers write it: weights, in one file or several, and the JSON."""
+    kind = next((name for name in KINDS if (folder / name).is_file()), None)
+    if kind is None:
+        there = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
+        raise FileNotFoundError(
+            f"There are no weights in the folder {folder} (but {there}); expected {' or '.join(WHOLE)}. Another file: "
+            f"give its own path."
+        )
     description = read_json(folder / CONFIGURATION) if (folder / CONFIGURATION).is_file() else {}
+    is_own = description.get("model_type") == RECORD
     # only in this library's own form: transformers would carry a record along that its next training makes untrue
-    told = description.get(RECORD)
-    record = told if description.get("model_type") == RECORD and is_record(told) else None
-    for name in WHOLE:
-        if (folder / name).is_file():
-            entries, inside = read_file(folder / name)
-            if record is not None and inside is not None:
-                names = [key for key in inside if key not in EDITABLE]
-                check_one_function(record, inside, f"{folder / name} and {CONFIGURATION} have", names)
-            return WeightFile(entries, record or inside, description)
-    for name in INDEX:
-        if (folder / name).is_file():
-            return WeightFile(read_shards(folder, name), record, description)
-    there = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
-    raise FileNotFoundError(
-        f"There are no weights in the folder {folder} (but {there}); expected {' or '.join(WHOLE)}. Another file: "
-        f"give its own path."
-    )
+    record = told if is_own and is_record(told := description.get(RECORD)) else None
+    entries, inside = read_file(folder / kind) if kind in WHOLE else (read_shards(folder, kind), None)
+    if record is not None and inside is not None:
+        names = [key for key in inside if key not in EDITABLE]
+        check_one_function(record, inside, f"{folder / kind} and {CONFIGURATION} have", names)
+    # likewise: this library's own form has no such file, so one that lies there is of another model
+    is_told = not is_own and (folder / PREPROCESSOR).is_file()
+    return WeightFile(entries, record or inside, description, read_json(folder / PREPROCESSOR) if is_told else {})
 
 
 def read_json(path: Path) -> dict:
@@ -321,19 +338,20 @@ def fetch(source: str | Path, **hub: Any) -> Path:
         return download_folder(source, **hub)
     except ConnectionError:
         place = {name: hub.get(name) for name in ("revision", "cache_dir")}
-        for name in (*WHOLE, *INDEX):
+        for name in KINDS:
             if isinstance(path := try_to_load_from_cache(source, name, **place), str):
                 return Path(path).parent
         raise
 
 
 def download_folder(repository: str, **hub: Any) -> Path:
-    """Download the weights, of one kind alone, and the configuration; what is there already is asked for, not sent."""
-    for name in (*WHOLE, *INDEX):
+    """Download the weights, of one kind alone, and the JSON; what is there already is asked for, not sent."""
+    for name in KINDS:
         if (path := download(repository, name, **hub)) is not None:
             for other in shards(path) if name in INDEX else ():
                 download(repository, other, **hub)
-            download(repository, CONFIGURATION, **hub)
+            for other in (CONFIGURATION, PREPROCESSOR):
+                download(repository, other, **hub)
             return path.parent
     raise FileNotFoundError(
         f"{repository} on Hugging Face has none of {', '.join(WHOLE + INDEX)}. Download the file that you mean "

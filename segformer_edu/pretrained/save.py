@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 
@@ -19,17 +20,21 @@ from segformer_edu.model.segformer import Segformer
 from segformer_edu.model.variants import ImageClassifier
 from segformer_edu.pretrained.load import differences, make
 from segformer_edu.pretrained.names import HUGGINGFACE, KERNELS, LINEAR, OWN, PYTORCHS, find, finest_first
-from segformer_edu.pretrained.read import CHECKSUM, CONFIGURATION, RECORD, WHOLE, checksum
+from segformer_edu.pretrained.processor import processor_of
+from segformer_edu.pretrained.read import CHECKSUM, CONFIGURATION, PREPROCESSOR, RECORD, WHOLE, checksum
 
 Weights = dict[str, torch.Tensor]
+Texts = dict[str, dict[str, Any]]
+"""What files of JSON hold, under their names."""
 
 
 def save_pretrained(model: Segformer | ImageClassifier, folder: str | Path, format: str = "segformer_edu") -> Path:
     """Write a model into a folder from which ``load_pretrained`` makes the same function again, bit for bit.
 
-    Two files are written, model.safetensors and config.json. What the model is, with sizes, heads, eps and class names,
-    stands in the header of the first, and in this library's form in the second too. A folder in Hugging Face's form can
-    also be read by transformers. What stood there under these names is replaced once both are complete.
+    model.safetensors and config.json are written. What the model is, with sizes, heads, eps and class names, stands in
+    the header of the first, and in this library's form in the second too. A folder in Hugging Face's form can also be
+    read by transformers, whose AutoImageProcessor finds the pictures' mean and standard deviation in a third file,
+    preprocessor_config.json. What stood there under these names is replaced once all are complete.
 
     Args:
         model: a ``Segformer`` or ``ImageClassifier``, in training or not, also inside DataParallel or torch.compile.
@@ -43,6 +48,7 @@ def save_pretrained(model: Segformer | ImageClassifier, folder: str | Path, form
         TypeError: something that is no model of this library.
         ValueError: an unknown format; a model that was changed after it was made, so that ``model.config`` no longer
             describes it; in Hugging Face's form, a sketch or a model of parts of its own.
+        OSError: a folder that is a file, or files that could not be written, on a full disk for one.
 
     Source: chapter 9; names as transformers' converter for SegFormer writes them.
     """
@@ -50,21 +56,43 @@ def save_pretrained(model: Segformer | ImageClassifier, folder: str | Path, form
     if format not in FORMS:
         raise ValueError(f"format is {format!r}; expected one of {', '.join(FORMS)}.")
     check_described(model)
-    weights, description = FORMS[format](model)
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    parts = [folder / f"{name}.part" for name in (WHOLE[0], CONFIGURATION)]
+    weights, texts = FORMS[format](model)
+    folder = made(Path(folder))
+    parts = [folder / f"{name}.part" for name in (WHOLE[0], *texts)]
     # each on its own: safetensors takes no two names of one tensor
     apart = {n: value.detach().cpu().clone(memory_format=torch.contiguous_format) for n, value in weights.items()}
     try:
         record = json.dumps(model.config.to_dict())
         save_file(apart, parts[0], metadata={"format": "pt", RECORD: record, CHECKSUM: checksum(apart, record)})
-        parts[1].write_text(json.dumps(description, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        for part, said in zip(parts[1:], texts.values()):
+            part.write_text(json.dumps(said, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         for part in parts:
             os.replace(part, part.with_suffix(""))
+    except SafetensorError as error:  # what it makes of whatever the system says
+        raise OSError(
+            f"{folder / WHOLE[0]} could not be written ({error}). Is there room on the disk for "
+            f"{sum(value.nbytes for value in apart.values()) / 1e6:.1f} MB? What stood there is as it was."
+        ) from error
     finally:
         for part in parts:
             part.unlink(missing_ok=True)
+    return folder
+
+
+def made(folder: Path) -> Path:
+    """Return a folder that is there, whether or not it was before.
+
+    Raises:
+        FileExistsError, NotADirectoryError: it is a file, or lies in one.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        place = next((path for path in (folder, *folder.parents) if path.is_file()), folder)
+        raise type(error)(
+            f"{place} is no folder, and the model's files need one{'' if place == folder else f', {folder}'}. Give "
+            f"another name; a folder that is missing is made."
+        ) from error
     return folder
 
 
@@ -116,13 +144,13 @@ def told_of(module: nn.Module) -> str:
     return f"{type(module).__name__}({module.extra_repr()}) {own or ''}".strip()
 
 
-def own_form(model: Segformer | ImageClassifier) -> tuple[Weights, dict[str, Any]]:
-    """Return a model's weights under this library's names, and what config.json says beside its record."""
-    return dict(model.state_dict()), {"model_type": RECORD, RECORD: model.config.to_dict()}
+def own_form(model: Segformer | ImageClassifier) -> tuple[Weights, Texts]:
+    """Return a model's weights under this library's names, and config.json with its record."""
+    return dict(model.state_dict()), {CONFIGURATION: {"model_type": RECORD, RECORD: model.config.to_dict()}}
 
 
-def hugging_face_form(model: Segformer | ImageClassifier) -> tuple[Weights, dict[str, Any]]:
-    """Return a model's weights under the names of Hugging Face's files, and the config.json that transformers reads.
+def hugging_face_form(model: Segformer | ImageClassifier) -> tuple[Weights, Texts]:
+    """Return a model's weights under the names of Hugging Face's files, and the JSON that transformers reads.
 
     Raises:
         ValueError: a sketch, or a model of parts of its own.
@@ -143,7 +171,7 @@ def hugging_face_form(model: Segformer | ImageClassifier) -> tuple[Weights, dict
     weights: Weights = {}
     for name, value in finest_first(dict(model.state_dict())).items():  # turned round, it is coarsest first
         weights |= theirs(name, value)
-    return weights, description_of(config)
+    return weights, {CONFIGURATION: description_of(config), PREPROCESSOR: processor_of(config)}
 
 
 def theirs(name: str, value: torch.Tensor) -> Weights:
@@ -186,7 +214,7 @@ def description_of(config: SegformerConfig) -> dict[str, Any]:
     return described | {"decoder_hidden_size": config.decoder_dim, "classifier_dropout_prob": config.dropout or 0.0}
 
 
-FORMS: dict[str, Callable[[Segformer | ImageClassifier], tuple[Weights, dict[str, Any]]]] = {
+FORMS: dict[str, Callable[[Segformer | ImageClassifier], tuple[Weights, Texts]]] = {
     "segformer_edu": own_form,
     "huggingface": hugging_face_form,
 }

@@ -566,6 +566,9 @@ def test_what_training_leaves_beside_a_model_is_left_out(tmp_path, extras, prefi
         {"auxiliary_head.conv.weight": torch.zeros(3, 3)},
         {"backbone.block1.0.mlp.fc3.bias": torch.zeros(3)},
         {"teacher.backbone.norm1.weight": torch.zeros(8)},
+        {"mean": torch.zeros(3, 3)},
+        {"std": torch.zeros(1, 300, 1, 1)},
+        {"backbone.block1.0.mean": torch.zeros(3, 1, 1)},
     ],
     ids=lambda strangers: next(iter(strangers)),
 )
@@ -573,6 +576,25 @@ def test_what_could_be_a_part_of_the_model_is_not_left_out(strangers):
     state = published.nvlabs(segmenter(published.SMALL).state_dict())
     with pytest.raises(ValueError, match=f"1 of {len(state) + 1} are not: {next(iter(strangers))}"):
         convert_state_dict(state | strangers)
+
+
+ROW = torch.tensor([0.5, 0.25, 0.1])
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 1, 1), (1, 3, 1, 1)], ids=str)
+@pytest.mark.parametrize("names", [("mean", "std"), ("pixel_mean", "pixel_std"), ("normalize.mean", "normalize.std")])
+@pytest.mark.parametrize("prefix", ["", "model."])
+def test_the_normalisation_beside_a_model_is_told(tmp_path, shape, names, prefix):
+    """As tutorials keep it, in buffers of the module around a model."""
+    state = published.nvlabs(segmenter(published.SMALL).state_dict())
+    for place in {"", prefix}:
+        entries = {f"{prefix}{name}": value for name, value in state.items()}
+        entries |= {f"{place}{name}": ROW.reshape(shape) for name in names}
+        torch.save({"state_dict": entries}, tmp_path / "last.ckpt")
+        with pytest.warns(
+            UserWarning, match=rf"part of the model: .*{names[0]} holds 0\.5, 0\.25, 0\.1; .*set model\.im"
+        ):
+            assert load_pretrained(tmp_path / "last.ckpt", heads=(1, 2, 5, 8)).image_mean is None
 
 
 @pytest.mark.parametrize("name", published.EPS)

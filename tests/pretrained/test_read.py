@@ -97,9 +97,40 @@ def test_folder_without_weights(tmp_path):
         se.load_pretrained(str(tmp_path))
 
 
-def test_safetensors_is_preferred(folder, theirs):
-    (folder / "pytorch_model.bin").write_bytes(b"not read")
+KINDS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+
+
+@pytest.mark.parametrize("best", range(4))
+def test_the_order_of_transformers(folder, theirs, best):
+    """Where weights of several kinds lie in a folder, some may be of an earlier model."""
+    state = theirs.state_dict()
+    for number, name in enumerate(KINDS):
+        (folder / name).unlink(missing_ok=True)
+        if number == best:
+            part = folder / ("shard" if "index" in name else name)
+            save_file(state, part) if "safetensors" in name else torch.save(state, part)
+            if "index" in name:
+                (folder / name).write_text(json.dumps({"weight_map": {"a": "shard"}}))
+        elif number > best:
+            (folder / name).write_bytes(b"not read")
     assert_same(se.load_pretrained(folder), theirs)
+
+
+def test_the_order_of_transformers_in_a_download(hub, folder, theirs):
+    """The shards are newer than the one file."""
+    split(folder, "safetensors")
+    (folder / "pytorch_model.bin").write_bytes(b"not read")
+    hub.serve_folder(folder)
+    assert_same(se.load_pretrained(ID), theirs)
+    assert hub.asked["pytorch_model.bin"] == 0
+
+
+def test_a_download_with_statistics_of_pictures(hub, folder):
+    told = {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.2, 0.1]}
+    (folder / "preprocessor_config.json").write_text(json.dumps(told))
+    hub.serve_folder(folder)
+    model = se.load_pretrained(ID)
+    assert (model.image_mean, model.image_std) == ((0.5, 0.4, 0.3), (0.2, 0.2, 0.1))
 
 
 @pytest.mark.parametrize("share", [0.999, 0.5, 0.01, 0])
@@ -340,6 +371,40 @@ def test_beginnings_of_other_files(tmp_path, start):
 def test_weights_inside_of_something(tmp_path, theirs, container):
     torch.save({container: nvlabs(theirs.state_dict()), "epoch": 3, "note": "text"}, tmp_path / "run.pt")
     assert_same(se.load_pretrained(tmp_path / "run.pt"), theirs)
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {},
+        {"model": {"name": "segformer", "lr": 1e-3}},
+        {"state_dict": {}, "model_state": {"backbone": "b0"}},
+        {"model": {"net": {"depth": 3}}},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("container", ["net", "module", "weights", "ema", "ema_state_dict", "state_dict_ema"])
+def test_settings_under_the_name_of_weights(tmp_path, theirs, container, beside):
+    torch.save(beside | {container: nvlabs(theirs.state_dict())}, tmp_path / "run.pt")
+    with pytest.warns(UserWarning, match="assumed: heads"):
+        assert_same(se.load_pretrained(tmp_path / "run.pt"), theirs)
+
+
+@pytest.mark.parametrize("container", ["model", "net", "state_dict"])
+def test_an_average_is_not_taken_for_the_model(tmp_path, theirs, container):
+    torch.manual_seed(7)
+    average = nvlabs(segmenter(SMALL).state_dict())
+    torch.save({"ema": average, container: {"module": nvlabs(theirs.state_dict())}}, tmp_path / "run.pt")
+    with pytest.warns(UserWarning, match="assumed: heads"):
+        assert_same(se.load_pretrained(tmp_path / "run.pt"), theirs)
+
+
+def test_a_mapping_that_holds_itself(tmp_path):
+    thing = {"lr": 0.1}
+    thing |= dict.fromkeys(("model", "net", "state_dict", "module", "weights", "ema"), thing)
+    torch.save(thing, tmp_path / "thing.pt")
+    with pytest.raises(ValueError, match=r"thing\.pt: Got dict; expected a state dict"):
+        se.load_pretrained(tmp_path / "thing.pt")
 
 
 @pytest.mark.parametrize(

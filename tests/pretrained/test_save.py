@@ -259,3 +259,92 @@ def test_files_of_two_models_in_one_folder(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(other), encoding="utf-8-sig")
     with pytest.raises(ValueError, match=r"have records of two models: heads \[1, 1, 1, 1\] and \[3, 2, 4, 5\]"):
         load_pretrained(tmp_path)
+
+
+def edit(folder, **changes):
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | changes))
+
+
+@pytest.fixture(params=[NAMES, None], ids=["names", "no names"])
+def hugging_faces(request, tmp_path):
+    save_pretrained(odd(parts=PAPER.with_norm_eps(FIVE), class_names=request.param), tmp_path, "huggingface")
+    return tmp_path
+
+
+def test_what_may_be_edited_in_hugging_faces_form(hugging_faces):
+    """As in this library's form, and as transformers follows it."""
+    labels = dict(zip("01234", "vwxyz"))
+    edit(hugging_faces, id2label=labels, drop_path_rate=0.4, classifier_dropout_prob=0.3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        config = load_pretrained(hugging_faces).config
+    assert (config.class_names, config.drop_path, config.dropout) == (tuple("vwxyz"), 0.4, 0.3)
+    assert config.class_names == tuple(
+        SegformerForSemanticSegmentation.from_pretrained(hugging_faces).config.id2label.values()
+    )
+
+
+def test_no_names_any_more(hugging_faces):
+    edit(hugging_faces, id2label={str(number): f"LABEL_{number}" for number in range(5)})
+    assert load_pretrained(hugging_faces).class_names is None
+
+
+def test_names_of_other_classes(hugging_faces):
+    edit(hugging_faces, id2label={"0": "road"})
+    with pytest.warns(UserWarning, match=r"id2label in config\.json has no name for 1, no name for 2"):
+        assert load_pretrained(hugging_faces).class_names == tuple(f"class {number}" for number in range(5))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("num_attention_heads", [1, 1, 1, 1]),
+        ("num_attention_heads", 2),
+        ("hidden_sizes", [12, 20, 24, 60]),
+        ("depths", [1, 1, 1, 1]),
+        ("decoder_hidden_size", 20),
+        ("hidden_act", "relu"),
+    ],
+)
+def test_what_contradicts_the_record_in_hugging_faces_form(hugging_faces, name, value):
+    edit(hugging_faces, **{name: value})
+    with pytest.raises(ValueError, match=rf"config\.json says {name} .*, the weights beside it need .*of two models"):
+        load_pretrained(hugging_faces)
+
+
+def test_a_classifiers_names_are_edited(tmp_path):
+    save_pretrained(build_classifier("b0", 3, norm_eps=FIVE), tmp_path, "huggingface")
+    edit(tmp_path, id2label=dict(zip("012", "xyz")))
+    assert load_pretrained(tmp_path).class_names == ("x", "y", "z")
+    edit(tmp_path, num_attention_heads=[1, 1, 1, 1])
+    with pytest.raises(ValueError, match="num_attention_heads"):
+        load_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("inside", ["", "run", "run/model"])
+@pytest.mark.parametrize("form", ["segformer_edu", "huggingface"])
+def test_a_folder_that_is_a_file(tmp_path, inside, form):
+    file = tmp_path / "model.pt"
+    file.write_bytes(b"kept")
+    model = odd(parts=PAPER.with_norm_eps(FIVE))
+    with pytest.raises(OSError, match=r"model\.pt is no folder, and the model's files need one.*Give another name"):
+        save_pretrained(model, file / inside, form)
+    assert file.read_bytes() == b"kept"
+
+
+@pytest.mark.parametrize("room", [0, 1000, 20_000])
+@pytest.mark.parametrize("form", ["segformer_edu", "huggingface"])
+def test_a_full_disk(tmp_path, room, form):
+    """A limit on the size of files stands for it."""
+    resource = pytest.importorskip("resource")  # which Windows has not
+    save_pretrained(odd(), tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    model, limits = odd(parts=PAPER.with_norm_eps(FIVE)), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"model\.safetensors could not be written .* room on the disk for 0\.\d MB"):
+            save_pretrained(model, tmp_path, form)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
