@@ -47,6 +47,14 @@ def check_from_zero(**values: float) -> None:
             raise ValueError(f"{name} is {value}; expected a number from 0 up.")
 
 
+def check_shares(**values: float) -> None:
+    """Raise TypeError or ValueError unless every value is a number from 0 to 1."""
+    check_from_zero(**values)
+    for name, value in values.items():
+        if value > 1:
+            raise ValueError(f"{name} is {value}; expected a share from 0 to 1.")
+
+
 def span(name: str, value: Any) -> tuple[float, float]:
     """Return the smallest and largest factor of a range; one number stands for both.
 

@@ -52,7 +52,8 @@ def add_options(add: Add) -> None:
     add("--size", type=int, nargs=2, metavar="PIXELS", help="of FOLDER: as for train")
     add("--only", metavar="SEQUENCE", help="of CamVid: pictures whose names begin so, such as 0001TP")
     add("--flip", action="store_true", help="look at each picture in the mirror too")
-    add("--scales", type=float, nargs="+", default=[1.0], metavar="NUMBER", help="magnifications to look at")
+    scales: dict[str, Any] = {"type": float, "nargs": "+", "action": "extend"}  # it would extend a default, too
+    add("--scales", **scales, metavar="NUMBER", help="magnifications to look at; 1 by default")
     add("--json", type=Path, metavar="FILE", help="also write the figures, and the confusion matrix, into a file")
     add("--device", type=a_device, metavar="DEVICE", help="cpu, cuda, cuda:1 or mps; by default the fastest at hand")
     add("--overwrite", action="store_true", help="replace the file of --json if it exists")
@@ -66,7 +67,7 @@ def run(given: argparse.Namespace) -> int:
         raise UsersError(f"{given.weights} classifies whole images; expected weights with a decoder.")
     own = model.class_names or ()
     if own[1:] and given.classes is None and given.classes_file is None:
-        given.classes = list(own)
+        given.classes = list(told_apart(own))
     data = evaluation_data(given)
     names = classes_of(data)
     if max(model.num_classes, 2) != len(names):
@@ -74,7 +75,7 @@ def run(given: argparse.Namespace) -> int:
     if own[1:] and own != names:
         warnings.warn(f"The weights' classes are {', '.join(own)}, the data's {', '.join(names)}.", stacklevel=2)
     device = usable_device(given.device)
-    views = {"flip": given.flip, "scales": given.scales, "progress": sys.stderr.isatty()}
+    views = {"flip": given.flip, "scales": given.scales or [1.0], "progress": sys.stderr.isatty()}
     scores = evaluate(model.to(device), data, batch_size=2, **views)
     tell(table(scores, names))
     tell(f"{scores.describe(names)}, {len(data)} pictures")
@@ -92,13 +93,18 @@ def table(scores: Scores, names: tuple[str, ...]) -> str:
     )
 
 
+def told_apart(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names, with their numbers before them where two classes, of somebody's weights say, have one name."""
+    return names if len(set(names)) == len(names) else tuple(f"{number} {name}" for number, name in enumerate(names))
+
+
 def figures(scores: Scores, names: tuple[str, ...]) -> dict[str, Any]:
     """Return the scores as plain values."""
     ious = [None if math.isnan(iou) else iou for iou in scores.iou.tolist()]
     return {
         "miou": scores.mean_iou,
         "accuracy": scores.accuracy,
-        "iou": dict(zip(names, ious)),
+        "iou": dict(zip(told_apart(names), ious)),
         "confusion": scores.confusion.tolist(),
     }
 

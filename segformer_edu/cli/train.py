@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import io
 import json
 import shlex
 import sys
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,14 @@ from segformer_edu.cli.data import (
     classes_of,
     is_camvid,
     names_of,
+    pairs_of,
     training_data,
 )
 from segformer_edu.cli.evaluate import figures, table
 from segformer_edu.cli.segment import a_device, usable_device
 from segformer_edu.cli.terminal import UsersError, tell
 from segformer_edu.data.classes import spare_colours
+from segformer_edu.data.items import parts_of
 from segformer_edu.data.memory import InMemory, class_counts
 from segformer_edu.inference import segment
 from segformer_edu.model.segformer import Segformer
@@ -45,6 +48,7 @@ from segformer_edu.training.plans import PLANS, Plan, balanced_weights
 from segformer_edu.training.precision import precision_on
 from segformer_edu.training.processes import Processes, joined
 from segformer_edu.training.run import History
+from segformer_edu.validation import check_from_zero, check_numbers
 
 USAGE = """segformer-edu train --data camvid|FOLDER --model MODEL --out FOLDER
            [--recipe NAME] [--epochs NUMBER] [--set NAME=VALUE …]
@@ -93,6 +97,10 @@ SHOWN = 4
 SIZE = "b0"
 OTHERWISE = {"name", "steps", "seed", "validate_every"}
 """Settings of a plan that have options of their own, or follow from others."""
+LEARNED = ("last.pt", "last.pt.before", "log.jsonl", "best", "model", "result.json")
+"""What a folder holds once something was learned; beside plan.json alone, nothing was."""
+READING = ("size", "void", "first", "marks", "files", "held_out")
+"""What plan.json says of how a folder is read; plans that were written before it did say nothing of it."""
 WAYS: dict[str, dict[str, Any]] = {
     "plain": {},
     "flip": {"flip": True},
@@ -122,7 +130,8 @@ def add_options(add: Add) -> None:
     add("--out", type=Path, required=True, metavar="FOLDER", help="what is learned and told goes there")
     add("--recipe", choices=list(PLANS), default="ours", help="how to train; ours by default")
     add("--epochs", type=float, metavar="NUMBER", help="how often each picture is seen; the recipe's by default")
-    add("--set", type=a_setting, nargs="+", default=[], metavar="NAME=VALUE", help="change the recipe")
+    changes: dict[str, Any] = {"type": a_setting, "nargs": "+", "action": "extend", "default": []}
+    add("--set", **changes, metavar="NAME=VALUE", help="change the recipe; may be given several times")
     add("--seed", type=int, default=0, metavar="NUMBER", help="of the weights, the order and the augmentation")
     add("--from", dest="source", metavar="SOURCE", help="weights to start from, as for segment; fresh ones by default")
     add("--size", type=int, nargs=2, metavar="PIXELS", help="of FOLDER: height and width to bring all pictures to")
@@ -160,6 +169,7 @@ def trained(given: argparse.Namespace, processes: Processes) -> int:
     journal = Journal(
         given.out / "log.jsonl", plan.recipe, writer=tensorboard(given.out) if processes.is_first else None
     )
+    note = Beside(journal, journal.path)
     history = fit(
         model,
         train,
@@ -171,14 +181,15 @@ def trained(given: argparse.Namespace, processes: Processes) -> int:
         keep_earlier=True,
         device=next(model.parameters()).device,
         workers=given.workers,
-        on_step=journal if processes.is_first else None,
+        on_step=note if processes.is_first else None,
         on_validation=best_kept(given.out, judge, names) if processes.is_first else None,
         progress=shows,
     )
     if not history.finished:
         return 130
-    if processes.is_first and journal.started is None:  # it had been finished before
-        journal.open(len(history.losses))
+    if processes.is_first and not note.calls:
+        tell("This training was finished before: nothing is left to learn; its model is judged again.")
+        Beside(journal.open, journal.path)(len(history.losses))
     finish(given.out, model, plan, train, judge, names, {**description, **journal.times()})
     return 0
 
@@ -202,9 +213,20 @@ def plan_of(given: argparse.Namespace, pictures: int, counts: torch.Tensor) -> P
     try:
         recipe, augment = replace(plan.recipe, **changed["recipe"]), replace(plan.augment, **changed["augment"])
         plan = replace(plan, recipe=recipe, augment=augment, **changed[""])
+        check_numbers(epochs=plan.epochs, validate_every=given.validate_every)
+        check_from_zero(balance=plan.balance, rare_share=plan.rare_share)
+        check_rare(plan.augment.rare, len(counts))
         return plan.of(pictures, counts, seed=given.seed, validate_every=given.validate_every)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise UsersError(f"--set: {error}") from error
+
+
+def check_rare(rare: tuple[int, ...], count: int) -> None:
+    """Raise ValueError for a rare class that is none of so many."""
+    if gone := [label for label in rare if label >= count]:
+        raise ValueError(
+            f"rare has the class {gone[0]}; expected numbers from 0 to {count - 1}, one a class of the data."
+        )
 
 
 def like(usual: Any, name: str, value: Any) -> Any:
@@ -231,9 +253,9 @@ def command_of() -> str:
 
 
 def described(given: argparse.Namespace, train: InMemory, judge: InMemory) -> dict[str, Any]:
-    """Say what a model learns from, and what it is judged by."""
+    """Say what a model learns from, and what it is judged by: all that decides the data."""
     held = f"{given.hold_out} of train" if given.hold_out else "val"
-    return {
+    known = {
         "name": "CamVid" if is_camvid(given) else given.data,
         "training": len(train),
         "judge": held if is_camvid(given) else "held out",
@@ -242,26 +264,51 @@ def described(given: argparse.Namespace, train: InMemory, judge: InMemory) -> di
         "model": given.model or (None if given.source else SIZE),
         "from": given.source,
     }
+    return known if is_camvid(given) else known | reading(given, train, judge)
+
+
+def reading(given: argparse.Namespace, train: InMemory, judge: InMemory) -> dict[str, Any]:
+    """Say how a folder is read: what its class maps mean, and which pairs of files are learned from and judged by."""
+    labels = next(parts_of(train.data)).labels
+    return {
+        "size": given.size,
+        "void": given.void,
+        "first": given.first,
+        "marks": digest(*sorted(labels.numbers.items()), *sorted(labels.painted.items())),
+        "files": digest(*pairs_of(train.data)),
+        "held_out": digest(*pairs_of(judge.data)),
+    }
+
+
+def digest(*pairs: tuple[Any, Any]) -> str:
+    """Return some digits that stand for pairs of values, paths say, in their order."""
+    return hashlib.sha256(json.dumps(pairs, default=Path.as_posix).encode()).hexdigest()[:16]
 
 
 def check_same(path: Path, description: dict[str, Any]) -> None:
-    """Write a training's description, or compare it with the one that is there.
+    """Write a training's description, or compare it with that of what was learned there.
 
     Raises:
         UsersError: another training's folder.
     """
     plain = json.loads(json.dumps(description))
-    if path.is_file():
+    if path.is_file() and any((path.parent / name).exists() for name in LEARNED):
         there = json.loads(path.read_text(encoding="utf-8"))
-        other = [name for name in ("data", "plan") if there.get(name) != plain[name]]
-        if other:
+        if other := [name for name in ("data", "plan") if differing(there.get(name) or {}, plain[name])]:
+            what = ", ".join(sorted({key for name in other for key in differing(there.get(name) or {}, plain[name])}))
             raise UsersError(
-                f"{path.parent} holds another training (its {' and '.join(other)} differ, see {path}); choose another "
-                f"--out, or delete it."
+                f"{path.parent} holds another training (its {' and '.join(other)} differ in {what}, see {path}); "
+                f"choose another --out, or delete it."
             )
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, json.dumps(plain, indent=1).encode())
+
+
+def differing(there: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Return under which names two descriptions differ."""
+    names = [name for name in {**there, **now} if name in there or name not in READING]
+    return [name for name in names if there.get(name, ...) != now.get(name, ...)]
 
 
 def model_of(given: argparse.Namespace, plan: Plan, names: tuple[str, ...]) -> Segformer:
@@ -285,14 +332,41 @@ def model_of(given: argparse.Namespace, plan: Plan, names: tuple[str, ...]) -> S
     return model.train()
 
 
+@dataclass
+class Beside:
+    """What is written beside a training: where that fails, on a full disk say, it goes on, and one warning tells it.
+
+    Attributes:
+        write: what writes it.
+        path: where to.
+        calls: how often it was to be written.
+        failed: whether it was warned of.
+    """
+
+    write: Callable[..., object]
+    path: Path
+    calls: int = 0
+    failed: bool = False
+
+    def __call__(self, *given: Any) -> None:
+        self.calls += 1
+        try:
+            self.write(*given)
+        except OSError as error:
+            if not self.failed:
+                warnings.warn(f"Training goes on without what should be in {self.path}: {error}", stacklevel=3)
+            self.failed = True
+
+
 def best_kept(out: Path, judge: InMemory, names: tuple[str, ...]) -> Callable[[nn.Module, History], None]:
     """Return what is done after each validation: the best model is kept, and some pictures are drawn."""
+    best, seen = Beside(save_pretrained, out / "best"), Beside(draw_seen, out / "seen.png")
 
     def keep(model: nn.Module, history: History) -> None:
         step, found = list(history.validations.items())[-1]
         if found >= max(history.validations.values()):
-            save_pretrained(model, out / "best")  # type: ignore[arg-type]  # a Segformer
-        draw_seen(out / "seen.png", model, judge, names)
+            best(model, best.path)
+        seen(seen.path, model, judge, names)
         tell(f"step {step} of {history.steps}: mIoU {found:.3f}")
 
     return keep

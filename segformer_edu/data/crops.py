@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from segformer_edu.data.labels import VOID
 from segformer_edu.data.pairs import checked_size
 from segformer_edu.data.seeds import Draw
-from segformer_edu.validation import check_not_negative, span
+from segformer_edu.validation import check_not_negative, check_shares, span
 
 Item = tuple[torch.Tensor, torch.Tensor]
 TRIES = 10
@@ -56,6 +56,7 @@ class Crops:
         check_not_negative(**{f"rare[{index}]": label for index, label in enumerate(rare)})
         for name, value in {"size": size, "scale": span("scale", self.scale), "rare": tuple(map(int, rare))}.items():
             object.__setattr__(self, name, value)
+        check_shares(flip=self.flip, aim=self.aim, paste=self.paste, mix=self.mix)
         if self.light not in LIGHTS:
             raise ValueError(f"light is {self.light!r}; expected one of {', '.join(LIGHTS)}.")
 

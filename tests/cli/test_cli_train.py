@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -60,6 +62,10 @@ def plan(name):
     return json.loads(Path(f"runs/{name}/plan.json").read_text())
 
 
+def without_reading(data):
+    return {name: value for name, value in data.items() if name not in train.READING}
+
+
 def same_weights(one, other):
     a, b = (load_file(f"runs/{name}/model.safetensors") for name in (one, other))
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
@@ -93,7 +99,7 @@ def test_the_figures_of_result_json(shell):
         assert result["judged"][way]["confusion"] == scores.confusion.tolist()
         assert result["judged"][way]["miou"] == pytest.approx(scores.mean_iou)
         assert result["judged"][way]["iou"] == pytest.approx(dict(zip(CLASSES, scores.iou.tolist())), nan_ok=True)
-    assert result["data"] | {"classes": 0} == {
+    assert without_reading(result["data"]) | {"classes": 0} == {
         "name": "leaves", "training": 12, "judge": "held out", "judging": 4, "classes": 0, "model": "small",
         "from": None,
     }  # fmt: skip
@@ -150,7 +156,9 @@ def test_stopped_it_goes_on_and_ends_the_same(shell, monkeypatch, stop):
 
 def test_a_finished_training_is_judged_again_and_keeps_its_times(shell):
     before = json.loads(Path("runs/whole/result.json").read_text())
-    assert shell(f"train {SETTINGS} --out runs/whole")[0] == 0
+    code, out, _ = shell(f"train {SETTINGS} --out runs/whole")
+    assert code == 0
+    assert "This training was finished before" in out
     after = json.loads(Path("runs/whole/result.json").read_text())
     assert after["judged"] == before["judged"]
     assert after["seconds"] == pytest.approx(before["seconds"], abs=1)
@@ -168,6 +176,110 @@ def test_another_training_in_the_same_folder_is_refused(shell, other, what):
 
 
 @pytest.mark.parametrize(
+    ("other", "what"),
+    [
+        ("--size 48 48", "size"),
+        ("--void none", "marks, void"),
+        ("--void 254", "marks, void"),
+        ("--classes-file classes.json", "marks"),
+        ("--images images --masks other", "files, held_out"),
+        ("--names fewer.txt", "files, held_out"),
+        ("--together plant.*", "files, held_out"),
+        ("--image-pattern *-1 --mask-pattern *-1", "files, held_out, judging, recipe, training"),
+    ],
+)
+def test_a_folder_read_otherwise_is_another_training(shell, other, what):
+    """So that no model is passed off as the result of data that it did not learn from."""
+    shutil.copytree("leaves/masks", "leaves/other", dirs_exist_ok=True)
+    images = [path.stem for path in sorted(Path("leaves/images").iterdir())]
+    Path("fewer.txt").write_text("\n".join(reversed(images)))
+    Path("classes.json").write_text(json.dumps({name: [number, 10 + number] for number, name in enumerate(CLASSES)}))
+    before = Path("runs/whole/result.json").read_bytes()
+    settings = SETTINGS.replace(f"--classes {NAMES}", "") if "classes" in other else SETTINGS
+    if "--images" not in other:
+        settings += " --images images --masks masks"
+    code, _, err = shell(f"train {settings} --out runs/whole {other}")
+    assert code == 1
+    assert "runs/whole holds another training (its data" in err.splitlines()[-1]
+    assert f" differ in {what}, see" in err.splitlines()[-1]
+    assert Path("runs/whole/result.json").read_bytes() == before
+
+
+def test_a_folder_of_before_is_gone_on_with(shell):
+    """Its plan.json does not say how the folder was read."""
+    shutil.copytree("runs/whole", "runs/old", dirs_exist_ok=True)
+    old = plan("old")
+    Path("runs/old/plan.json").write_text(json.dumps(old | {"data": without_reading(old["data"])}))
+    assert shell(f"train {SETTINGS} --out runs/old")[0] == 0
+    assert same_weights("old/model", "whole/model")
+    code, _, err = shell(f"train {SETTINGS} --out runs/old --from start")
+    assert code == 1
+    assert "its data differ in from, see" in err
+
+
+def test_a_plan_that_nothing_was_learned_by_is_replaced(shell, monkeypatch):
+    """The same command, corrected, is no other training; what was learned is not touched."""
+
+    def refused(*_, **__):
+        raise ValueError("Item 3: no picture.")
+
+    for number, (name, beside) in enumerate({"nothing": None, "log": "log.jsonl", "model": "model"}.items()):
+        out = f"runs/early{number}"
+        with monkeypatch.context() as patch:
+            patch.setattr(train, "fit", refused)
+            assert shell(f"train {SETTINGS} balance=1 --out {out}")[0] == 1
+        if beside:
+            (Path(out) / beside).touch()
+        with monkeypatch.context() as patch:
+            patch.setattr(train, "fit", lambda *given, **options: train.History(steps=1))
+            code, _, err = shell(f"train {SETTINGS} balance=0 --out {out}")
+        assert (code, plan(f"early{number}")["plan"]["balance"]) == ((1, 1) if beside else (130, 0)), name
+        assert ("holds another training" in err) == bool(beside)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_full_disk_does_not_stop_a_training(shell, monkeypatch, number):
+    """Each file that cannot be written is told of once, and the weights are the same; without `model`, in a line."""
+
+    def full(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    save, out = train.save_pretrained, f"runs/full{number}"
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "save_pretrained", lambda *to: (save if to[1].name == "model" else full)(*to))
+        patch.setattr(train, "draw_seen", full)
+        patch.setattr(Journal, "write", full)
+        code, told, err = shell(f"train {SETTINGS} --out {out}")
+    assert code == 0
+    assert "finished before" not in told
+    for name in ("best", "seen.png", "log.jsonl"):
+        assert err.count(f"Training goes on without what should be in {out}/{name}: [Errno {number}]") == 1
+    assert same_weights(f"full{number}/model", "whole/model")
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "save_pretrained", full)
+        code, _, err = shell(f"train {SETTINGS} --out {out}")
+    assert code == 1
+    assert err.splitlines()[-1] == f"segformer-edu: error: [Errno {number}] {os.strerror(number)}"
+
+
+@pytest.mark.parametrize("option", ["--set", "--scales"])
+def test_what_is_given_several_times_counts_each_time(shell, monkeypatch, option):
+    if option == "--set":
+        monkeypatch.setattr(train, "fit", lambda *given, **options: train.History(steps=1))
+        settings = "--set size=64 --set batch_size=4 learning_rate=5e-4 --set aim=0.2 --set aim=0.1"
+        assert shell(f"train --data leaves --classes {NAMES} --out runs/each {settings}")[0] == 130
+        made = plan("each")["plan"]
+        assert (made["recipe"]["batch_size"], made["recipe"]["learning_rate"]) == (4, 5e-4)
+        assert (made["augment"]["size"], made["augment"]["aim"]) == ([64, 64], 0.1)
+    else:
+        weights = "evaluate --data leaves --weights runs/whole/model"
+        together, apart, one = (
+            shell(f"{weights} {scales}")[1] for scales in ("--scales 0.5 1", "--scales 0.5 --scales 1", "--scales 1")
+        )
+        assert together == apart != one
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         (
@@ -180,6 +292,19 @@ def test_another_training_in_the_same_folder_is_refused(shell, other, what):
         (f"--data leaves --classes {NAMES} --set decay_all=no", "the value is 'no'; expected something like False"),
         (f"--data leaves --classes {NAMES} --set light=dusk", "light is 'dusk'; expected one of none, distortion"),
         (f"--data leaves --classes {NAMES} --set average=2", "average is 2; expected a number from 0 to below 1"),
+        (
+            f"--data leaves --classes {NAMES} --set learning_rate=1e400",
+            "learning_rate is inf; expected a finite number",
+        ),
+        (f"--data leaves --classes {NAMES} --set learning_rate=NaN", "learning_rate is nan; expected a finite number"),
+        (f"--data leaves --classes {NAMES} --set matrix_rate=-1", "matrix_rate is -1; expected a number from 0 up"),
+        (f"--data leaves --classes {NAMES} --set balance=-3", "balance is -3; expected a number from 0 up"),
+        (f"--data leaves --classes {NAMES} --set balance=1e400", "balance is inf; expected a finite number"),
+        (f"--data leaves --classes {NAMES} --set rare=1,99", "rare has the class 99; expected numbers from 0 to 4"),
+        (f"--data leaves --classes {NAMES} --set size=0,0", "--set: height is 0; expected a positive"),
+        (f"--data leaves --classes {NAMES} --epochs inf", "epochs is inf; expected a finite number"),
+        (f"--data leaves --classes {NAMES} --epochs nan", "epochs is nan; expected a finite number"),
+        (f"--data leaves --classes {NAMES} --validate-every inf", "validate_every is inf; expected a finite number"),
         (f"--data leaves --classes {NAMES} --epochs 0", "epochs is 0.0; expected a positive number"),
         (f"--data leaves --classes {NAMES} --validate 0.01", "Of 16 items, a share of 0.01 to hold out is 0"),
         (f"--data leaves --classes {NAMES} --together leaf", "'leaf' finds nothing to tell its group by"),
@@ -188,6 +313,8 @@ def test_another_training_in_the_same_folder_is_refused(shell, other, what):
         (f"--data leaves --classes {NAMES} --from nothing.pt", "nothing.pt"),
         ("--data leaves", "What are the classes in leaves/masks? Say how many (--classes 4)"),
         ("--data leaves --classes 3", "holds [3"),
+        ("--data leaves --classes a,b,c,a,d", "2 classes have the name 'a'; expected a name of its own each"),
+        ("--data leaves --classes a,b,b,c,b", "3 classes have the name 'b'"),
         ("--data nowhere --classes 3", "There is no folder nowhere; expected camvid, or a folder"),
     ],
 )
@@ -218,7 +345,7 @@ def test_settings_and_rare_classes(shell, monkeypatch):
     assert plan("p1")["data"]["model"] == "b0"
     assert shell(f"train {data} --out runs/p2 --set rare=2,3 size=64 --from start")[0] == 130
     assert (plan("p2")["plan"]["augment"]["rare"], plan("p2")["plan"]["augment"]["size"]) == ([2, 3], [64, 64])
-    assert plan("p2")["data"] | {"classes": 0, "judge": 0} == {
+    assert without_reading(plan("p2")["data"]) | {"classes": 0, "judge": 0} == {
         "name": "leaves", "training": 14, "judge": 0, "judging": 2, "classes": 0, "model": None, "from": "start",
     }  # fmt: skip
     assert shell(f"train {data} --out runs/p3 --recipe paper")[0] == 130
@@ -297,6 +424,21 @@ def test_evaluates_table_is_that_of_evaluate(shell, tmp_path, text, options):
     written = json.loads((tmp_path / "figures.json").read_text())
     assert written["confusion"] == scores.confusion.tolist()
     assert (written["miou"], written["accuracy"]) == pytest.approx((scores.mean_iou, scores.accuracy))
+
+
+@pytest.mark.parametrize("names", [("x", "x", "y", "z", "w"), ("x", "1 x", "x", "x", "1 x")])
+def test_evaluate_keeps_the_figures_of_classes_of_one_name(shell, tmp_path, names):
+    se.save_pretrained(se.load_pretrained("runs/whole/model", class_names=names), tmp_path / "same")
+    code, _, err = shell(f"evaluate --data leaves --weights {tmp_path}/same --json {tmp_path}/same.json")
+    assert code == 0
+    assert "The weights' classes are x, " in err
+    whole = evaluate(se.load_pretrained("runs/whole/model"), folder(), progress=False)
+    found = json.loads((tmp_path / "same.json").read_text())["iou"]
+    assert list(found) == [f"{number} {name}" for number, name in enumerate(names)]
+    assert list(found.values()) == pytest.approx(whole.iou.tolist(), nan_ok=True)
+    code, _, err = shell(f"evaluate --data leaves --weights {tmp_path}/same --classes x,x,y,z,w")
+    assert code == 1
+    assert "classes have the name 'x'; expected a name of its own each" in err
 
 
 def test_evaluate_names_what_is_absent_and_what_does_not_fit(shell, tmp_path):

@@ -133,3 +133,10 @@ def test_what_is_no_pair_is_told_at_once(given, message):
 def test_bytes_are_refused():
     with pytest.raises(TypeError, match="float"):
         Crops()(torch.zeros(1, 3, 8, 8, dtype=torch.uint8), torch.zeros(1, 8, 8, dtype=torch.long), torch.Generator())
+
+
+@pytest.mark.parametrize("name", ["flip", "aim", "paste", "mix"])
+@pytest.mark.parametrize("value", [-0.1, 5, float("nan")])
+def test_a_share_is_one(name, value):
+    with pytest.raises(ValueError, match=f"{name} is"):
+        Crops(**{name: value})
