@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 
@@ -16,7 +13,7 @@ def segmentation_loss(
     logits: torch.Tensor,
     masks: torch.Tensor,
     ignore_index: int | None = VOID,
-    class_weights: torch.Tensor | Sequence[float] | None = None,
+    class_weights: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Return the mean cross-entropy over the pixels that have a class; zero where none has.
 
@@ -53,8 +50,6 @@ def segmentation_loss(
         losses = F.cross_entropy(logits, targets, reduction="none")
     if class_weights is None:
         class_weights = torch.ones(num_classes)
-    elif not isinstance(class_weights, torch.Tensor):
-        class_weights = checked_weights(class_weights)
     if class_weights.shape != (num_classes,):
         raise ValueError(
             f"class_weights has shape {tuple(class_weights.shape)}; expected ({num_classes},), one a class."
@@ -75,20 +70,3 @@ def check_classes(masks: torch.Tensor, num_classes: int, ignore_index: int | Non
             f"The masks hold class {int(masks[wrong][0])}, but the model has {num_classes} classes, 0 to "
             f"{num_classes - 1}; {void}. Make the model with more classes, or relabel."
         )
-
-
-def checked_weights(weights: Any) -> torch.Tensor:
-    """Return the weights of classes as floats (num_classes,).
-
-    Raises:
-        TypeError, ValueError: something else, numbers below 0, or zeros alone.
-    """
-    try:
-        tensor = torch.as_tensor(weights, dtype=torch.float32).detach().cpu()
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise TypeError(f"class_weights is {weights!r:.60}; expected one number a class, in their order.") from error
-    if tensor.ndim != 1 or not (torch.isfinite(tensor).all() and (tensor >= 0).all() and tensor.any()):
-        raise ValueError(
-            f"class_weights is {tensor.tolist()}; expected one number a class, finite, from 0 up, and not all 0."
-        )
-    return tensor

@@ -23,7 +23,7 @@ from segformer_edu.data.shapes import Shapes
 from segformer_edu.data.transforms import Augmentation
 from segformer_edu.model.logits import class_count
 from segformer_edu.training.items import Pairs, check_void, one_stack
-from segformer_edu.training.losses import check_classes, checked_weights, segmentation_loss
+from segformer_edu.training.losses import check_classes, segmentation_loss
 from segformer_edu.training.strips import strip_loss
 
 OWN = (Augmentation, Crops)
@@ -150,3 +150,20 @@ def in_words(value: Any) -> str:
     if value is None or dataclasses.is_dataclass(value):
         return repr(value)
     return str(getattr(value, "__qualname__", type(value).__qualname__))
+
+
+def checked_weights(weights: Any) -> torch.Tensor:
+    """Return the weights of classes as floats (num_classes,).
+
+    Raises:
+        TypeError, ValueError: something else, numbers below 0, or zeros alone.
+    """
+    try:
+        tensor = torch.as_tensor(weights, dtype=torch.float32).detach().cpu()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"class_weights is {weights!r:.60}; expected one number a class, in their order.") from error
+    if tensor.ndim != 1 or not (torch.isfinite(tensor).all() and (tensor >= 0).all() and tensor.any()):
+        raise ValueError(
+            f"class_weights is {tensor.tolist()}; expected one number a class, finite, from 0 up, and not all 0."
+        )
+    return tensor

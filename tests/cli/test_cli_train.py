@@ -165,7 +165,8 @@ def test_a_finished_training_is_judged_again_and_keeps_its_times(shell):
 
 
 @pytest.mark.parametrize(
-    ("other", "what"), [("--seed 1", "its data and plan"), ("--set balance=0", "its plan"), ("--from start", "its data")]
+    ("other", "what"),
+    [("--seed 1", "its data and plan"), ("--set balance=0", "its plan"), ("--from start", "its data")],
 )
 def test_another_training_in_the_same_folder_is_refused(shell, other, what):
     before = plan("whole")
