@@ -149,15 +149,3 @@ def test_an_augmentation_of_ones_own_may_change_types_and_classes(pairs):
         model(2), [(i, m.clamp(max=3)) for i, m in pairs], RECIPE, augment=lambda i, m, g: (i, m // 2), **QUIET
     )
     assert all(0 < loss < 2 for loss in joined.losses)
-
-
-@pytest.mark.parametrize("form", [list, tuple, np.array, lambda weights: [int(weight) for weight in weights]])
-def test_weights_of_any_form(logits, form):
-    expected = segmentation_loss(logits, masks(), class_weights=torch.tensor([1.0, 2.0, 0.0, 4.0]))
-    assert segmentation_loss(logits, masks(), class_weights=form([1.0, 2.0, 0.0, 4.0])) == expected
-
-
-@pytest.mark.parametrize("wrong", ["1111", [1, 1, 1], [1, None, 1, 1], [0, 0, 0, 0], [-1, 1, 1, 1], 1.0])
-def test_weights_that_are_none(logits, wrong):
-    with pytest.raises((TypeError, ValueError), match=r"class_weights .*; expected"):
-        segmentation_loss(logits, masks(), class_weights=wrong)
