@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from functools import lru_cache
 
 import torch
 
@@ -11,7 +10,6 @@ AMPERE = (8, 0)
 """The first generation of NVIDIA's GPUs that multiplies bfloat16; Colab's T4 is of an earlier one."""
 
 
-@lru_cache
 def has_bfloat16(device: str | torch.device) -> bool:
     """Return whether a device has arithmetic for bfloat16; others imitate it, several times slower than float32.
 

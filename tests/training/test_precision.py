@@ -36,7 +36,7 @@ def test_what_the_system_says_of_the_processor():
 def test_gpus(monkeypatch, capability, has):
     """Colab's T4 is (7, 5)."""
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-    assert precision.has_bfloat16.__wrapped__("cuda") == has
+    assert precision.has_bfloat16("cuda") == has
 
 
 @pytest.mark.parametrize("mkldnn", [True, False])
@@ -44,7 +44,7 @@ def test_an_older_torch(monkeypatch, mkldnn):
     """It has no list of capabilities; oneDNN knows, where it is there."""
     monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: mkldnn)
-    found = precision.has_bfloat16.__wrapped__("cpu")
+    found = precision.has_bfloat16("cpu")
     assert found == (mkldnn and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
