@@ -11,6 +11,14 @@ from segformer_edu.training.precision import has_bfloat16
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 EPS = 1e-7
+FIXED = {
+    "nesterov": True,
+    "ns_coefficients": COEFFICIENTS,
+    "eps": EPS,
+    "ns_steps": 5,
+    "adjust_lr_fn": "match_rms_adamw",
+}
+"""PyTorch's names of what is fixed here: a training that began on one machine goes on with either on another."""
 
 
 def orthogonalized(matrix: torch.Tensor, steps: int = 5, dtype: torch.dtype = torch.bfloat16) -> torch.Tensor:
@@ -97,6 +105,9 @@ def muon(params: Iterable[torch.Tensor], lr: float, weight_decay: float) -> torc
     params = list(params)
     theirs, fits = getattr(torch.optim, "Muon", None), all(has_bfloat16(each.device) for each in params)
     if theirs is None or not fits:
-        return OwnMuon(params, lr, weight_decay, dtype=torch.bfloat16 if fits else torch.float32)
+        own = OwnMuon(params, lr, weight_decay, dtype=torch.bfloat16 if fits else torch.float32)
+        for group in own.param_groups:
+            group.update(FIXED)
+        return own
     made: torch.optim.Optimizer = theirs(params, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
     return made

@@ -66,6 +66,29 @@ def test_where_it_is_there_nothing_is_said(monkeypatch):
         assert losses(RECIPE) != losses(replace(RECIPE, precision="float32"))
 
 
+@pytest.mark.parametrize("began", [True, False])
+def test_a_training_goes_on_where_bfloat16_is_otherwise(monkeypatch, tmp_path, began):
+    """With PyTorch's Muon on one machine, ours on the other."""
+
+    def stop(history):
+        if len(history.losses) == 2:
+            raise RuntimeError("stopped")
+
+    def on(has, **options):
+        for module in (precision, room):
+            monkeypatch.setattr(module, "has_bfloat16", lambda device: has)
+        torch.manual_seed(0)
+        learner = segformer_b0(4, drop_path=0.0, dropout=0.0, **SIZES)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            data, file = Shapes(8, size=48), tmp_path / "run.pt"
+            return fit(learner, data, RECIPE, checkpoint=file, progress=False, device="cpu", **options).losses
+
+    with pytest.raises(RuntimeError, match="stopped"):
+        on(began, on_step=stop)
+    assert len(on(not began)) == RECIPE.steps
+
+
 @pytest.mark.parametrize("has", [True, False])
 def test_which_muon(monkeypatch, has):
     monkeypatch.setattr(room, "has_bfloat16", lambda device: has)
