@@ -790,7 +790,7 @@ CAUSES: tuple[tuple[str, str, str], ...] = (
     ("always-true", "fresh", ""),
     ("classes-only", "shifted, above, below", ""),
     ("compares-in-training", "dropout", ""),
-    ("compares-in-training", "folded", ""),
+    ("compares-in-training", "folded", "rounding"),  # to fold rounds too, on some processors
     ("compares-in-training", "statistics", "scaled"),
     ("exact-equality", "rounding", ""),
     ("differences-cancel", "alternating, turned", ""),

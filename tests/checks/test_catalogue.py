@@ -42,7 +42,6 @@ def test_answer_gets_its_own_hint(answer, record_property):
     known = {**WORDS, **COMMON, **hints_of(answer.exercise)} if answer.exercise in PREDICTIONS else None
     assert result.hint == (known or {**COMMON, **hints_of(answer.exercise)}).get(answer.kind, "")
     assert bool(result.remark) is answer.remark
-    assert seconds < 5  # of the processor: other work beside it makes no check fail
 
 
 @pytest.mark.parametrize("name", sorted(ALL))
