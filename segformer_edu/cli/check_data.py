@@ -121,11 +121,9 @@ def add_options(add: Add) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Examine the folder, tell what is in it, and draw a sheet."""
-    if given.classes is not None and given.classes_file:
-        raise UsersError("--classes and --classes-file exclude each other.")
     if given.sheet and given.sheet.suffix.lower() not in SHEETS:
         raise UsersError(f"--sheet {given.sheet} has the ending {given.sheet.suffix!r}; expected {', '.join(SHEETS)}.")
-    classes = read_classes(given.classes_file) if given.classes_file else given.classes
+    classes = given_classes(given)
     layouts = wanted_layouts(given)
     sheets = sheets_of(given.sheet, layouts)
     check_free([path for path in sheets if path], given.overwrite)
@@ -190,12 +188,41 @@ def examine_layout(layout: Layout, classes: Any, given: argparse.Namespace) -> t
     )
 
 
+def given_classes(given: argparse.Namespace) -> Any:
+    """Return what ``--classes`` or ``--classes-file`` says; None where neither is given.
+
+    Raises:
+        FileNotFoundError: no such file.
+        UsersError: both are given, two classes have one name, or the file cannot be read.
+    """
+    if given.classes is not None and given.classes_file:
+        raise UsersError("--classes and --classes-file exclude each other.")
+    classes = read_classes(given.classes_file) if given.classes_file else given.classes
+    if isinstance(classes, list):
+        check_names([name for name in classes if isinstance(name, str)])
+    return classes
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Raise UsersError if two classes have one name."""
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UsersError(
+            f"{names.count(twice[0])} classes have the name {twice[0]!r}; expected a name of its own each."
+        )
+
+
+def by_name(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the values by their names, of which a dictionary would silently lose the first of two."""
+    check_names([name for name, _ in pairs])
+    return dict(pairs)
+
+
 def read_classes(path: Path) -> Any:
     """Read a file of classes.
 
     Raises:
         FileNotFoundError: no such file.
-        UsersError: lines of several forms, or JSON that holds something else.
+        UsersError: lines of several forms, two classes of one name, or JSON that holds something else.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -205,7 +232,7 @@ def read_classes(path: Path) -> Any:
         raise UsersError(f"{path} is no text ({error}); expected UTF-8, a class a line, or JSON.") from error
     if path.suffix.lower() == ".json" or text.lstrip().startswith(("[", "{")):
         try:
-            return json.loads(text)
+            return json.loads(text, object_pairs_hook=by_name)
         except ValueError as error:
             raise UsersError(f"{path} is no JSON ({error}).") from error
     lines = [line.strip() for line in text.splitlines()]
@@ -215,7 +242,7 @@ def read_classes(path: Path) -> Any:
     for form, said in FORMS:
         found = [re.fullmatch(form, line) for line in lines]
         if all(found):
-            return {name: value for name, value in (said(each) for each in found if each)}
+            return by_name([said(each) for each in found if each])
         if any(found) and len(lines) > 1:
             odd = lines[found.index(None)]
             raise UsersError(

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch.utils.data import Subset
 
-from segformer_edu.cli.check_data import add_reading_options, read_classes, wanted_layouts
+from segformer_edu.cli.check_data import add_reading_options, given_classes, wanted_layouts
 from segformer_edu.cli.command import Add
 from segformer_edu.cli.terminal import UsersError
 from segformer_edu.data.camvid import CamVid
@@ -44,17 +44,11 @@ def folder_of(layout: Layout, given: argparse.Namespace, size: Any = None) -> Fo
     Raises:
         UsersError: nobody said what the classes are, or two have one name.
     """
-    if given.classes is not None and given.classes_file:
-        raise UsersError("--classes and --classes-file exclude each other.")
-    classes = read_classes(given.classes_file) if given.classes_file else given.classes
+    classes = given_classes(given)
     if classes is None:
         raise UsersError(
             f"What are the classes in {layout.masks}? Say how many (--classes 4), or their names "
             f"(--classes sky,road,tree). segformer-edu check-data {given.data} tells what stands in the files."
-        )
-    if twice := [name for name in classes if classes.count(name) > 1] if isinstance(classes, list) else []:
-        raise UsersError(
-            f"{classes.count(twice[0])} classes have the name {twice[0]!r}; expected a name of its own each."
         )
     return Folder(
         layout.images,

@@ -9,12 +9,14 @@ import json
 import shlex
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from torch import nn
 from torch.utils.data import Subset
 
@@ -145,12 +147,36 @@ def add_options(add: Add) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Train, alone or with the other processes that torchrun started, and write the result."""
-    with joined(given.device) as processes:
-        return trained(given, processes)
+    with joined(given.device) as processes, ExitStack() as stack:
+        return trained(given, processes, stack)
 
 
-def trained(given: argparse.Namespace, processes: Processes) -> int:
-    """Train, and write the result."""
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Keep other trainings out of a folder, for the block; a killed one keeps nobody out.
+
+    Raises:
+        UsersError: one is at work there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UsersError(
+            f"Another training is writing into {folder}; wait for its end, stop it, or choose another --out. If "
+            f"none is at work, delete {lock.lock_file}."
+        ) from None
+    except NotImplementedError:  # a file system without locks
+        pass
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def trained(given: argparse.Namespace, processes: Processes, stack: ExitStack) -> int:
+    """Train, and write the result; ``stack`` keeps the folder until the end."""
     train, judge = training_data(given)
     if processes.is_first and isinstance(judge, Subset):
         both = len(train) + len(judge)
@@ -163,6 +189,7 @@ def trained(given: argparse.Namespace, processes: Processes) -> int:
     model = model_of(given, plan, names).to(usable_device(given.device))
     description = {"command": command_of(), "data": described(given, train, judge), "plan": plan.to_dict()}
     if processes.is_first:
+        stack.enter_context(alone_in(given.out))
         check_same(given.out / "plan.json", description)
         write_whole(given.out / "judged.txt", "".join(f"{name}\n" for name in names_of(judge.data)).encode())
     weights = balanced_weights(counts, plan.balance) if plan.balance else None

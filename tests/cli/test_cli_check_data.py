@@ -203,6 +203,9 @@ MISTAKES = {
     "no file": ("check-data data --classes-file gone.txt", "There is no file of classes gone.txt"),
     "empty file": ("check-data data --classes-file empty.txt", "empty.txt is empty; expected a class a line"),
     "two forms": ("check-data data --classes-file forms.txt", "lines of several forms, such as 'crack'"),
+    "a name twice": ("check-data data --classes ground,crack,ground", "2 classes have the name 'ground'"),
+    "a name twice in a file": ("check-data data --classes-file twice.txt", "2 classes have the name 'ground'"),
+    "a name twice in JSON": ("check-data data --classes-file twice.json", "2 classes have the name 'ground'"),
     "no JSON": ("check-data data --classes-file bad.json", "bad.json is no JSON"),
     "no classes": ("check-data data --classes ,", "classes is empty"),
     "ending": ("check-data data --sheet sheet.txt", "--sheet sheet.txt has the ending '.txt'; expected .png"),
@@ -218,6 +221,8 @@ def test_a_mistake_is_one_line(run, case):
     Path("empty").mkdir()
     Path("empty.txt").write_text("\n")
     Path("forms.txt").write_text("0 ground\ncrack")
+    Path("twice.txt").write_text("0 ground\n1 ground")
+    Path("twice.json").write_text('{"ground": 0, "ground": 1}')
     Path("bad.json").write_text("{")
     text, message = MISTAKES[case]
     code, _, err = run(text)

@@ -72,7 +72,7 @@ def same_weights(one, other):
 
 
 def test_what_a_training_writes(shell):
-    names = {path.name for path in Path("runs/whole").iterdir()} - {"tensorboard"}
+    names = {path.name for path in Path("runs/whole").iterdir()} - {"tensorboard", ".lock"}
     assert names == {
         "plan.json", "log.jsonl", "last.pt", "last.pt.before", "best", "seen.png", "judged.txt", "model", "result.json",
     }  # fmt: skip
@@ -174,6 +174,15 @@ def test_another_training_in_the_same_folder_is_refused(shell, other, what):
     assert code == 1
     assert f"runs/whole holds another training ({what}" in err.splitlines()[-1]
     assert plan("whole") == before
+
+
+def test_two_trainings_do_not_write_into_one_folder(shell):
+    before = Path("runs/whole/log.jsonl").read_bytes()
+    with train.alone_in(Path("runs/whole")):
+        code, _, err = shell(f"train {SETTINGS} --out runs/whole")
+    assert code == 1
+    assert "Another training is writing into runs/whole" in err.splitlines()[-1]
+    assert Path("runs/whole/log.jsonl").read_bytes() == before
 
 
 @pytest.mark.parametrize(
