@@ -148,14 +148,15 @@ def joined(device: torch.device | str | None = None) -> Iterator[Processes]:
     """Join the processes that torchrun or accelerate started, for the block; this one alone where there are none.
 
     While it lasts, SIGTERM becomes SystemExit, so that what was learned is saved: cluster managers send it before they
-    take a machine away, torchrun where another process has died.
+    take a machine away, torchrun where another process has died. After an error in one of several processes it is
+    ignored: the process ends anyway, and says why.
 
     Args:
         device: to compute on; None for CUDA where it is there, else the CPU. Each process gets a GPU of its own.
 
     Source: chapter 11.
     """
-    before = signal.getsignal(signal.SIGTERM)
+    after = signal.getsignal(signal.SIGTERM) or signal.SIG_DFL
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, stop)
     try:
@@ -170,9 +171,13 @@ def joined(device: torch.device | str | None = None) -> Iterator[Processes]:
             warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
             yield Processes.here()
         distributed.destroy_process_group()  # not after an error: it would wait for those who are gone
+    except BaseException:
+        if Processes.here().count > 1:  # torchrun's SIGTERM would now end this process before it says what happened
+            after = signal.SIG_IGN
+        raise
     finally:
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+            signal.signal(signal.SIGTERM, after)
 
 
 def stop(*_: object) -> None:

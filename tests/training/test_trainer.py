@@ -315,6 +315,26 @@ def test_a_process_that_dies_ends_the_run_and_what_was_learned_is_kept(tmp_path,
     assert len(saved["history"]["losses"]) == 3
 
 
+def test_a_message_is_not_cut_off_by_torchrun(tmp_path):
+    """Torchrun ends the processes that are left; on a busy machine they have not yet said what happened."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        """
+import os, signal, sys, time
+from segformer_edu.training.processes import joined
+try:
+    with joined() as processes:
+        if processes.rank == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise RuntimeError("the other one is gone")
+except RuntimeError as error:
+    time.sleep(5)
+    sys.exit(f"told: {error}")
+"""
+    )
+    assert "told: the other one is gone" in in_processes(2, str(script)).stderr
+
+
 def test_a_batch_that_cannot_be_shared(tmp_path):
     done = started(tmp_path, 3)
     assert done.returncode != 0
