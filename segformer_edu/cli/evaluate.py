@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from segformer_edu.cli.command import Add, Command, check_free, write_whole
-from segformer_edu.cli.data import DATA, SPLITS, add_data_options, classes_of, evaluation_data
+from segformer_edu.cli.data import DATA, SPLITS, add_data_options, classes_of, evaluation_data, names_of
 from segformer_edu.cli.segment import a_device, usable_device
 from segformer_edu.cli.terminal import UsersError, tell
 from segformer_edu.model.segformer import Segformer
@@ -74,6 +74,7 @@ def run(given: argparse.Namespace) -> int:
         raise UsersError(f"{given.weights} has {model.num_classes} classes, the data {len(names)}; expected the same.")
     if own[1:] and own != names:
         warnings.warn(f"The weights' classes are {', '.join(own)}, the data's {', '.join(names)}.", stacklevel=2)
+    warn_of_learned(Path(given.weights).parent / "judged.txt", names_of(data))
     device = usable_device(given.device)
     views = {"flip": given.flip, "scales": given.scales or [1.0], "progress": sys.stderr.isatty()}
     scores = evaluate(model.to(device), data, batch_size=2, **views)
@@ -82,6 +83,20 @@ def run(given: argparse.Namespace) -> int:
     if given.json:
         write_whole(given.json, json.dumps(figures(scores, names), indent=1).encode())
     return 0
+
+
+def warn_of_learned(held_out: Path, here: list[str]) -> None:
+    """Warn where pictures are judged that ``train`` held out, and others beside them: the model learned from these."""
+    if not held_out.is_file():
+        return
+    judged = {Path(name).resolve() for name in held_out.read_text(encoding="utf-8").splitlines()}
+    others = [name for name in here if Path(name).resolve() not in judged]
+    if 0 < len(others) < len(here):
+        warnings.warn(
+            f"{held_out} names the pictures that the training held out. {len(others)} of the {len(here)} are not among "
+            f"them: the model may have learned from these. --names {held_out} judges by those held out alone.",
+            stacklevel=2,
+        )
 
 
 def table(scores: Scores, names: tuple[str, ...]) -> str:

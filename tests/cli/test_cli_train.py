@@ -436,6 +436,15 @@ def test_evaluates_table_is_that_of_evaluate(shell, tmp_path, text, options):
     assert (written["miou"], written["accuracy"]) == pytest.approx((scores.mean_iou, scores.accuracy))
 
 
+def test_evaluate_says_that_a_model_learned_from_what_it_is_judged_by(shell):
+    names = Path("runs/whole/judged.txt").read_text().splitlines()
+    weights = "evaluate --data leaves --weights runs/whole/model"
+    code, _, err = shell(weights)
+    assert code == 0
+    assert f"{16 - len(names)} of the 16 are not among them: the model may have learned from these" in err
+    assert "judged.txt" not in shell(f"{weights} --names runs/whole/judged.txt")[2]
+
+
 @pytest.mark.parametrize("names", [("x", "x", "y", "z", "w"), ("x", "1 x", "x", "x", "1 x")])
 def test_evaluate_keeps_the_figures_of_classes_of_one_name(shell, tmp_path, names):
     se.save_pretrained(se.load_pretrained("runs/whole/model", class_names=names), tmp_path / "same")
