@@ -122,6 +122,6 @@ OURS = Plan(
     dropout=0.1,
     recompute_norms=True,
 )
-"""What won here on few pictures without pretraining; see chapter 11."""
+"""The recipe of the book's street models: from nothing, on few pictures; chapter 11 judges its pieces."""
 
 PLANS = {plan.name: plan for plan in (PAPER_PLAN, OURS)}
