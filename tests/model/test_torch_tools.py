@@ -15,10 +15,11 @@ from samples import SMALL, noise
 import segformer_edu as se
 from segformer_edu import PAPER, Segformer
 
+SHALLOW = {"num_layers": (1, 1, 1, 1)}  # every layer is there; a deeper model takes the compiler longer, and no more
 MAKE = {
-    "B0": lambda: se.segformer_b0(5),
-    "B0 plain": lambda: se.segformer_b0(5, parts=PAPER),
-    "sketch": lambda: Segformer(**SMALL, decoder_dim=16, num_classes=5),
+    "B0": lambda: se.segformer_b0(5, **SHALLOW),
+    "B0 plain": lambda: se.segformer_b0(5, parts=PAPER, **SHALLOW),
+    "sketch": lambda: Segformer(**{**SMALL, **SHALLOW}, decoder_dim=16, num_classes=5),
 }
 
 
