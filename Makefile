@@ -43,7 +43,7 @@ serve: book
 test: .venv/.ready lint
 	$(BIN)/python tools/browser.py
 	$(BIN)/python -m pytest --numprocesses 2 tests --ignore tests/book
-	$(BIN)/python tools/chapters.py
+	$(BIN)/python tools/chapters.py --pairs
 	$(BIN)/python tools/book.py
 	$(BIN)/python -m pytest --numprocesses 2 tests/book
 

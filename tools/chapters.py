@@ -3,7 +3,8 @@
 One after the other, each under nbmake (tools/execute.py). Each run is put into the book's cache at once, so that what
 is done stays done, however this ends. A chapter may take as long as it needs: times are budgets, for a machine with
 two free cores, and `--check-budgets` runs every chapter anew and fails where one takes longer. `--record` runs every
-chapter anew and writes results/chapters.json, for the book's map of chapters.
+chapter anew and writes results/chapters.json, for the book's map of chapters. `--pairs`, for `make test`, first runs
+those that measure no time, two at a time with a thread each: small models gain little from a second thread.
 """
 
 from __future__ import annotations
@@ -17,8 +18,11 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import nbformat
@@ -38,6 +42,8 @@ TIMES = ROOT / "results" / "chapters.json"  # this and the next are read by page
 ASSIGNMENT = ROOT / "results" / "assignment.json"
 CODE = ("segformer_edu/**/*.py", "requirements.txt", "pyproject.toml", "results/**/*")
 BUDGET, BUDGET_OF_TRAINING = 60, 180  # seconds
+MEASURES = re.compile(r"pages\.measure|median\(")  # in a chapter that compares times
+STORING = threading.Lock()
 PROGRESS_BAR = re.compile(r"%\||(it/s|s/it)\b|\?it/s|^\s*$")
 
 
@@ -49,14 +55,14 @@ class Run:
     seconds: float
 
 
-def environment() -> dict[str, str]:
-    """Return the environment that chapters run in: this environment's kernel, two threads, files in UTF-8.
+def environment(count: str = THREADS) -> dict[str, str]:
+    """Return the environment that chapters run in: this environment's kernel, so many threads, files in UTF-8.
 
     A thread that waits for another spins briefly, then sleeps. To spin long, the default, makes training five times
     slower where another program wants the cores; never to spin costs a third where none does.
     """
     paths = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), THREADS)
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), count)
     python = {"PYTHONUTF8": "1", "JUPYTER_PREFER_ENV_PATH": "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
     return os.environ | threads | python | {"GOMP_SPINCOUNT": "10000", "PATH": paths}
 
@@ -101,13 +107,16 @@ def run_of(path: Path) -> Run | None:
     return Run(notebook, cache.get_cache_record(number).data["execution_seconds"])
 
 
-def run_missing() -> None:
+def run_missing(pairs: bool = False) -> None:
     """Run each chapter that has no run, and say how it goes. Ends the program where one fails, after the last."""
     paths = chapters()
     if not paths:
         sys.exit(f"No chapters in {ROOT / 'notebooks'}: expected notebooks named like 01_name.ipynb.")
     try:
         drop_stale_runs()
+        if pairs:
+            free = [path for path in paths if not MEASURES.search(path.read_text(encoding="utf-8"))]
+            run_in_pairs([path for path in free if run_of(path) is None])
         failures = run_all([path for path in paths if run_of(path) is None])
     except KeyboardInterrupt:
         done = sum(run_of(path) is not None for path in paths)
@@ -115,6 +124,13 @@ def run_missing() -> None:
         sys.exit(130)
     if failures:
         sys.exit("\n".join([*failures, "Chapters that ran are kept. Mend this, and the same command runs the rest."]))
+
+
+def run_in_pairs(paths: list[Path]) -> None:
+    """Run chapters two at a time, with a thread each. One that fails has no run: whoever runs the rest tells of it."""
+    with ThreadPoolExecutor(2) as pool:
+        for path, failure in zip(paths, pool.map(partial(run, threads="1"), paths), strict=True):
+            print(f"{path.stem}, beside another: {'failed' if failure else 'has run'}", flush=True)
 
 
 def run_all(missing: list[Path]) -> list[str]:
@@ -150,16 +166,17 @@ class Pace:
         return f"{last:.0f} s" + (f"; about {told} left" if left else "")
 
 
-def run(path: Path) -> list[str]:
+def run(path: Path, threads: str = THREADS) -> list[str]:
     """Run a chapter and put the run into the cache; where it fails, say in two lines where, and where to read on."""
     RUNS.mkdir(parents=True, exist_ok=True)
     executed, said = RUNS / path.name, RUNS / f"{path.stem}.txt"
     start = time.perf_counter()
     with said.open("w", encoding="utf-8") as log:
         command = [sys.executable, EXECUTE, path, executed]
-        done = subprocess.run(command, env=environment(), stdout=log, stderr=subprocess.STDOUT, check=False)
+        done = subprocess.run(command, env=environment(threads), stdout=log, stderr=subprocess.STDOUT, check=False)
     if done.returncode == 0:
-        store(path, Run(nbformat.read(executed, as_version=4), time.perf_counter() - start))
+        with STORING:
+            store(path, Run(nbformat.read(executed, as_version=4), time.perf_counter() - start))
         return []
     *_, last = said.read_text(encoding="utf-8").splitlines() or [f"its process ended with {done.returncode}."]
     return [f"{path.stem} failed: {last}", f"The whole message is in {said}"]
@@ -211,10 +228,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check-budgets", action="store_true", help="run all anew; fail where one takes too long")
     parser.add_argument("--record", action="store_true", help="run all anew; write the times to results/chapters.json")
+    parser.add_argument("--pairs", action="store_true", help="first run two at a time, if they measure no time")
     given = parser.parse_args()
     if given.check_budgets or given.record:
         shutil.rmtree(CACHE, ignore_errors=True)
-    run_missing()
+    run_missing(given.pairs)
     found = {path.stem: run_of(path) for path in chapters()}
     if changed := [name for name, run in found.items() if run is None]:
         sys.exit(f"Changed while the chapters ran: {', '.join(changed)}. Run it again: these alone will be executed.")

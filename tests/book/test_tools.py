@@ -97,6 +97,20 @@ def test_all_run_again_when_the_library_or_a_requirement_changes(project, change
     assert "every chapter will run again" in capsys.readouterr().out
 
 
+def test_pairs_have_a_thread_each_and_what_measures_or_fails_runs_alone(project, monkeypatch, capsys):
+    threads = "import os\nprint(os.environ['OMP_NUM_THREADS'])"
+    write(project / "notebooks" / "01_one.ipynb", "import segformer_edu.pages.measure", threads)
+    write(project / "notebooks" / "02_two.ipynb", threads)
+    write(project / "notebooks" / "03_three.ipynb", FAILS, "fail()")
+    with pytest.raises(SystemExit, match="03_three failed"):
+        call(monkeypatch, "--pairs")
+    said = capsys.readouterr().out.splitlines()
+    assert said[:2] == ["02_two, beside another: has run", "03_three, beside another: failed"]
+    assert said[2].startswith("[1/3] 01_one ... ")
+    found = {name: chapters.run_of(project / "notebooks" / f"{name}.ipynb") for name in ("01_one", "02_two")}
+    assert [run.notebook.cells[-1].outputs[0].text for run in found.values()] == ["2\n", "1\n"]
+
+
 def test_a_failure_is_told_in_three_lines_and_costs_no_other_chapter(project):
     path = write(project / "notebooks" / "02_two.ipynb", COUNTED.format("02"), FAILS, "1 + 1\nfail()")
     with pytest.raises(SystemExit) as caught:
