@@ -24,8 +24,7 @@ from segformer_edu.pretrained.processor import processor_of
 from segformer_edu.pretrained.read import CHECKSUM, CONFIGURATION, PREPROCESSOR, RECORD, WHOLE, checksum
 
 Weights = dict[str, torch.Tensor]
-Texts = dict[str, dict[str, Any]]
-"""What files of JSON hold, under their names."""
+Texts = dict[str, dict[str, Any]]  # what files of JSON hold, under their names
 
 
 def save_pretrained(model: Segformer | ImageClassifier, folder: str | Path, format: str = "segformer_edu") -> Path:
